@@ -1,0 +1,75 @@
+"""What the item tower reads of a title: one fixed-width vector of its content, the same for the nightly build and for
+a title that arrives later. Hashed features need no vocabulary file: a new genre or name has a bucket already.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TEXT, GENRES, CREDITS, OTHER = 512, 64, 256, 32
+YEARS = np.arange(1920, 2041, 10)
+CONTENT_WIDTH = TEXT + GENRES + CREDITS + OTHER + len(YEARS) + 3
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_COMMON = frozenset(
+    ["the", "and", "for", "with", "that", "this", "from", "are", "was", "were", "his", "her", "their", "its", "who", "has", "have", "had", "will", "one", "two", "into", "but", "not", "they", "which", "when", "while", "after", "film", "movie", "series", "directed", "starring", "stars", "based", "also", "about", "where", "them", "she", "him", "out"]
+)
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of one title, as the title version known at build time says it."""
+
+    title_id: str
+    name: str = ""
+    synopsis: str = ""
+    genres: Sequence[str] = ()
+    credits: Sequence[str] = ()
+    language: str = ""
+    kind: str = ""
+    series_id: str = ""
+    year: int | None = None
+    runtime_minutes: float | None = None
+    maturity: int | None = None
+
+
+def _hashed(words: Iterable[str], width: int) -> np.ndarray:
+    """Signed feature hashing (Weinberger et al., 2009) with sublinear counts, L2-normalised."""
+    out = np.zeros(width, np.float32)
+    counts: dict[str, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    for word, count in counts.items():
+        code = zlib.crc32(word.encode())
+        out[code % width] += (1.0 if (code >> 31) & 1 else -1.0) * (1.0 + np.log(count))
+    norm = float(np.linalg.norm(out))
+    return out / norm if norm else out
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words of three letters and more, without the commonest, cut to six letters as a crude stem."""
+    return [w[:6] for w in _WORD.findall(text.lower()) if w not in _COMMON]
+
+
+def content_features(content: Content) -> np.ndarray:
+    """(F,) float32, F = CONTENT_WIDTH."""
+    year = np.exp(-0.5 * ((YEARS - content.year) / 7.0) ** 2) if content.year else np.zeros(len(YEARS))
+    scalars = [
+        (content.maturity if content.maturity is not None else 18) / 18.0,
+        np.log1p(content.runtime_minutes or 0.0) / 6.0,
+        1.0,
+    ]
+    other = [f"language={content.language}", f"kind={content.kind}"]
+    other += [f"series={content.series_id}"] if content.series_id else []
+    parts = (
+        _hashed(words(f"{content.name} {content.synopsis}"), TEXT),
+        _hashed([g.lower() for g in content.genres or ()], GENRES),
+        _hashed([c.lower() for c in content.credits or ()], CREDITS),
+        _hashed(other, OTHER),
+        year,
+        scalars,
+    )
+    return np.concatenate(parts).astype(np.float32)

@@ -1,0 +1,159 @@
+"""The landing format: the only way into Marquee for data. `docs/data/landing.md` explains it to a person.
+
+A landed interval is a folder `landing/<first day>..<last day>/` (one day: `landing/<day>/`) with one Parquet or JSON
+Lines file, or a folder of them, a table, and `_landed.json` written last: its existence means complete.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+MARKER = "_landed.json"
+FORMAT_VERSION = 1
+
+ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "list<string>"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: `required` means that every row has a value; a column that is not required may be absent."""
+
+    name: str
+    type: ColumnType
+    required: bool
+    doc: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class LandingTable:
+    """One table: `required` means that an interval, or one before it, must bring it."""
+
+    name: str
+    required: bool
+    doc: str
+    columns: tuple[Column, ...]
+
+    def column(self, name: str) -> Column:
+        return next(c for c in self.columns if c.name == name)
+
+
+EVENT = (
+    Column("event_id", "string", True, "unique over all time and tables of this kind; repeats are dropped"),
+    Column("event_time", "timestamp", True, "when it happened, UTC"),
+    Column("received_at", "timestamp", False, "when the source had it; absent: event time plus `received_lag_seconds`"),
+)
+
+TABLES: dict[str, LandingTable] = {
+    t.name: t
+    for t in (
+        LandingTable("titles", True, "one row per version of a title; the newest version known at a time holds", EVENT + (
+            Column("title_id", "string", True, "the title"),
+            Column("valid_from", "timestamp", True, "from when this version holds"),
+            Column("name", "string", True, "what a person reads"),
+            Column("kind", "string", False, "movie, series or other"),
+            Column("synopsis", "string", False, "free text"),
+            Column("genres", "list<string>", False, "genre names"),
+            Column("credits", "list<string>", False, "people, most important first"),
+            Column("language", "string", False, "original language, ISO 639-1"),
+            Column("year", "int", False, "year of release", 1870, 2200),
+            Column("runtime_minutes", "float", False, "length", 0, 10000),
+            Column("maturity", "int", False, "lowest age it suits, 0-18; absent: unknown, so never shown", 0, 18),
+            Column("series_id", "string", False, "titles of one series share it"),
+            Column("launched_at", "timestamp", False, "first day anywhere"),
+        )),
+        LandingTable("licences", True, "one row per version of a licence window; a later version replaces the window", EVENT + (
+            Column("window_id", "string", True, "the window; several per title and market over time"),
+            Column("title_id", "string", True, "the title"),
+            Column("market", "string", True, "ISO 3166 code or the source's own, letters, digits and _"),
+            Column("opens_at", "timestamp", True, "from when it may be shown"),
+            Column("closes_at", "timestamp", False, "until when; absent: open-ended"),
+            Column("revoked", "bool", False, "true: this window is withdrawn as a whole"),
+        )),
+        LandingTable("households", False, "one row per version; a profile without one is its own household", EVENT + (
+            Column("household_id", "string", True, "the unit of experiments"),
+            Column("market", "string", True, "where it is licensed to watch"),
+        )),
+        LandingTable("profiles", True, "one row per version of who watches", EVENT + (
+            Column("profile_id", "string", True, "who watches"),
+            Column("household_id", "string", False, "absent: a household of its own"),
+            Column("market", "string", False, "absent: the household's"),
+            Column("is_kids", "bool", False, "a kids profile"),
+            Column("maturity_limit", "int", False, "highest maturity to show, 0-18; absent: the strictest, 0", 0, 18),
+            Column("preferred_genres", "list<string>", False, "declared"),
+            Column("language", "string", False, "declared"),
+            Column("attributes", "list<string>", False, "other declared facts, as `name=value`"),
+        )),
+        LandingTable("impressions", False, "one row per title shown", EVENT + (
+            Column("slate_id", "string", True, "titles shown together share it"),
+            Column("profile_id", "string", True, "to whom"),
+            Column("household_id", "string", False, "their household"),
+            Column("title_id", "string", True, "what"),
+            Column("position", "int", True, "place on the slate, from 1", 1, 10000),
+            Column("propensity", "float", False, "probability that the policy showed this title here", 0, 1),
+            Column("explored", "bool", False, "an exploration slot"),
+            Column("release_id", "string", False, "which release computed the slate"),
+            Column("surface", "string", False, "home, similar, search"),
+            Column("device", "string", False, "tv, mobile, tablet, web"),
+            Column("experiment", "string", False, "experiment"),
+            Column("arm", "string", False, "its arm"),
+        )),
+        LandingTable("plays", True, "one row per play", EVENT + (
+            Column("profile_id", "string", True, "who"),
+            Column("title_id", "string", True, "what"),
+            Column("watched_seconds", "float", False, "how long; absent where the source only knows that it was watched", 0, 1e6),
+            Column("runtime_seconds", "float", False, "of what was played; absent: the title's", 0, 1e6),
+            Column("rating", "float", False, "given with the play, 0.5-5", 0, 5),
+            Column("slate_id", "string", False, "the slate that led to it"),
+            Column("surface", "string", False, "home, similar, search, continue"),
+            Column("device", "string", False, "tv, mobile, tablet, web"),
+        )),
+        LandingTable("skips", False, "a title dismissed", EVENT + (
+            Column("profile_id", "string", True, "who"),
+            Column("title_id", "string", True, "what"),
+            Column("slate_id", "string", False, "where"),
+        )),
+        LandingTable("ratings", False, "a rating given by itself", EVENT + (
+            Column("profile_id", "string", True, "who"),
+            Column("title_id", "string", True, "what"),
+            Column("rating", "float", True, "0.5-5", 0, 5),
+        )),
+        LandingTable("privacy_requests", False, "what a person asked for", EVENT + (
+            Column("profile_id", "string", True, "for whom"),
+            Column("request", "string", True, "erase, clear_history or do_not_personalise"),
+        )),
+    )
+}
+
+_INTERVAL = re.compile(r"^(\d{4}-\d\d-\d\d)(?:\.\.(\d{4}-\d\d-\d\d))?$")
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """A landed span of whole days, both ends included; a night's interval ends on its `ds`."""
+
+    first: date
+    last: date
+
+    @classmethod
+    def parse(cls, folder_name: str) -> "Interval | None":
+        """The interval that a folder name says, or None where it says none."""
+        match = _INTERVAL.match(folder_name)
+        if not match:
+            return None
+        try:
+            first = date.fromisoformat(match[1])
+            last = date.fromisoformat(match[2] or match[1])
+        except ValueError:
+            return None
+        return cls(first, last) if first <= last else None
+
+    @property
+    def name(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}..{self.last}"
+
+    @property
+    def days(self) -> int:
+        return (self.last - self.first).days + 1

@@ -1,0 +1,114 @@
+"""Every address, path and secret that the code reads: `MARQUEE_*` variables over `MARQUEE_HOME/settings.env`.
+
+The embedded defaults need no variable at all; production sets addresses and nothing else changes.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """One home's settings; ports are those that `marquee up` binds on 127.0.0.1."""
+
+    model_config = SettingsConfigDict(env_prefix="MARQUEE_", extra="ignore")
+
+    home: Path = Field(REPOSITORY / ".marquee", description="everything that is not code lives here")
+    recipe: str = Field("demo", description="which configuration of jobs/recipes.py a build uses")
+    threads: int = Field(2, description="threads of deterministic training; part of what makes bytes equal")
+    device: str = Field("auto", description="auto, cpu or cuda: for towers and embedding")
+
+    bind_host: str = Field("127.0.0.1", description="what the API listens on; a container says 0.0.0.0")
+    airflow_port: int = 8080
+    serving_port: int = 8000
+    milvus_port: int = 19530
+    serving_url: str = Field("", description="where jobs reach the API; empty: loopback and the port above")
+    airflow_url: str = Field("", description="where jobs reach Airflow; empty: loopback and the port above")
+    milvus_url: str = Field("", description="Milvus address; empty: loopback and the port above")
+    milvus_token: str = ""
+    airflow_user: str = Field("marquee", description="the service user whose token reads answers and triggers runs")
+    airflow_password: str = ""
+
+    database_url: str = Field("", description="ledger, eligibility log, overlay; empty: SQLite under home")
+    events_url: str = Field("", description="serving's own event store; empty: SQLite under home")
+    catalog_uri: str = Field("", description="Iceberg JDBC catalogue; empty: SQLite under home")
+    warehouse: str = Field("", description="Iceberg warehouse folder or bucket; empty: under home")
+    mlflow_uri: str = Field("", description="MLflow tracking; empty: SQLite under home")
+    feast_registry: str = Field("", description="Feast SQL registry; empty: SQLite under home")
+    feast_redis: str = Field("", description="Redis of Feast's online rows; empty: SQLite under home")
+    spark_master: str = "local[2]"
+    spark_driver_memory: str = "3g"
+
+    token_secret: str = Field("", description="signs the API's bearer tokens; empty: generated under home")
+    approvers: str = Field("approver1,approver2", description="who may answer a promotion question, by user name")
+    approval_hours: float = Field(24.0, description="a question expires after this; silence is a rejection")
+    nightly_cron: str = Field("0 3 * * *", description="when the nightly run starts (UTC)")
+    nightly_until: str = Field("", description="no scheduled night after this day (a demo's past world); empty: no end")
+    notify_webhook: str = Field("", description="notifications go here; empty: a file under home")
+    min_free_gb: float = Field(2.0, description="a job that writes refuses to start with less free disk than this")
+
+    @cached_property
+    def landing(self) -> Path:
+        return self.home / "landing"
+
+    @cached_property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @cached_property
+    def work(self) -> Path:
+        """Scratch of jobs, by day or release; may be deleted while no job runs."""
+        return self.home / "work"
+
+    @cached_property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @cached_property
+    def lake(self) -> Path:
+        return self.home / "lake"
+
+    def serving_address(self) -> str:
+        return self.serving_url or f"http://127.0.0.1:{self.serving_port}"
+
+    def airflow_address(self) -> str:
+        return self.airflow_url or f"http://127.0.0.1:{self.airflow_port}"
+
+    def milvus_address(self) -> str:
+        return self.milvus_url or f"http://127.0.0.1:{self.milvus_port}"
+
+    def database_address(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'ledger.db'}"
+
+    def events_address(self) -> str:
+        return self.events_url or f"sqlite:///{self.home / 'events.db'}"
+
+    def catalog_address(self) -> str:
+        """SQLAlchemy form; the Spark session turns it into JDBC."""
+        return self.catalog_uri or f"sqlite:///{self.lake / 'catalog.db'}"
+
+    def warehouse_address(self) -> str:
+        return self.warehouse or f"file://{self.lake / 'warehouse'}"
+
+    def mlflow_address(self) -> str:
+        return self.mlflow_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    def feast_registry_address(self) -> str:
+        return self.feast_registry or f"sqlite:///{self.home / 'feast' / 'registry.db'}"
+
+    def approver_names(self) -> list[str]:
+        return [name.strip() for name in self.approvers.split(",") if name.strip()]
+
+
+def load() -> Settings:
+    """The settings of this process; `MARQUEE_HOME/settings.env` fills what the environment leaves open.
+
+    Not cached: tests and the demo change the environment between calls.
+    """
+    home = Path(os.environ.get("MARQUEE_HOME") or REPOSITORY / ".marquee").absolute()
+    return Settings(_env_file=home / "settings.env", home=home)

@@ -1,0 +1,307 @@
+"""`marquee`: every job as a command, in data-flow order. Thin: parses, loads settings and recipe, calls one function,
+prints its result as one line of JSON.
+
+Imports of the steps stand inside the commands, so that `marquee --help` does not wait for torch or Spark.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contracts.errors import MarqueeError, UsageError
+from contracts.settings import load
+from jobs import runtime
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Marquee: the nightly release train of a streaming service's recommender.")
+land_app = typer.Typer(no_args_is_help=True, help="Bring data in: the landing format is the only way.")
+release_app = typer.Typer(no_args_is_help=True, help="Releases: list, show, build, swap, roll back.")
+app.add_typer(land_app, name="land")
+app.add_typer(release_app, name="release")
+
+Ds = Annotated[str, typer.Option("--ds", help="the night: last day of its landed interval, YYYY-MM-DD")]
+Release = Annotated[str, typer.Option("--release", help="release id")]
+Json = Annotated[bool, typer.Option("--json", help="one line of JSON for machines")]
+
+
+# --- land ---------------------------------------------------------------------------------------------------------
+
+@land_app.command()
+def world(
+    recipe: Annotated[str, typer.Option(help="nano, demo or large")] = "demo",
+    seed: int = 7,
+    next_day: Annotated[bool, typer.Option("--next", help="land the day after the last landed one, shown by the live release")] = False,
+) -> None:
+    """Simulate a streaming service: history and the next day, or one more day."""
+    from jobs.sources import world as step
+    runtime.emit(step.land(load(), recipe, seed, next_day))
+
+
+@land_app.command()
+def movielens(
+    data: Annotated[Path, typer.Argument(help="folder with ratings.dat … (ml-1m) or ratings.csv … (ml-latest-small)")],
+    as_of: Annotated[str | None, typer.Option(help="today, YYYY-MM-DD; default: 95th percentile of events")] = None,
+    next_day: Annotated[bool, typer.Option("--next", help="land the span after the last landed one")] = False,
+) -> None:
+    """Land MovieLens in GroupLens' own layout."""
+    from jobs.sources import movielens as step
+    runtime.emit(step.land(load(), data, as_of, next_day))
+
+
+@land_app.command()
+def check(folder: Path, as_json: Json = False) -> None:
+    """Say in plain words what is wrong or missing in a landed folder."""
+    from jobs.sources import check as step
+    report = step.check(folder)
+    print(report.as_json() if as_json else report.as_text())
+    raise typer.Exit(0 if report.ok else 2)
+
+
+# --- lake ---------------------------------------------------------------------------------------------------------
+
+@app.command()
+def ingest(ds: Ds) -> None:
+    """Landing to the lake: validate, quarantine, deduplicate, audit, publish."""
+    from jobs.lake import ingest as step
+    runtime.emit(step.run(load(), ds))
+
+
+@app.command()
+def warehouse(ds: Ds) -> None:
+    """Build and test the dbt models, then tag the marts `nightly_<ds>`."""
+    from jobs.lake import warehouse as step
+    runtime.emit(step.run(load(), ds))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def dbt(context: typer.Context) -> None:
+    """Any dbt command, in a namespace of your own beside the live lake: `marquee dbt build --select …`."""
+    from jobs.lake import dbt_session as step
+    raise typer.Exit(step.run_for_a_person(load(), context.args))
+
+
+@app.command()
+def examples(ds: Ds) -> None:
+    """Point-in-time training rows of the night, from Feast's offline store at the tag."""
+    from jobs.examples import training as step
+    runtime.emit(step.run(load(), ds))
+
+
+@app.command()
+def materialise(ds: Ds) -> None:
+    """Write the online rows, after comparison with the live release's training distributions."""
+    from jobs.examples import online as step
+    runtime.emit(step.run(load(), ds))
+
+
+# --- build a release ----------------------------------------------------------------------------------------------
+
+@release_app.command()
+def begin(ds: Ds) -> None:
+    """Name tonight's candidate from its inputs and enter it in the ledger; finds itself on a rerun."""
+    from jobs.recipes import recipe
+    from jobs.release import begin as step
+    settings = load()
+    runtime.emit(step.run(settings, ds, recipe(settings.recipe)))
+
+
+@app.command()
+def towers(release: Release) -> None:
+    """Train the two towers; ONNX with parity checks."""
+    from jobs.recipes import recipe
+    from jobs.towers import train as step
+    settings = load()
+    runtime.emit(step.run(settings, release, recipe(settings.recipe).towers))
+
+
+@app.command()
+def index(release: Release) -> None:
+    """Embed every title, write what serving reads, load the Milvus collection, check it."""
+    from jobs.index import build as step
+    from jobs.recipes import recipe
+    settings = load()
+    runtime.emit(step.run(settings, release, recipe(settings.recipe).index))
+
+
+@app.command()
+def ranker(release: Release) -> None:
+    """Train the ranker on the block that retriever and counts have not seen; validation picks it or the blend."""
+    from jobs.ranker import train as step
+    from jobs.recipes import recipe
+    settings = load()
+    runtime.emit(step.run(settings, release, recipe(settings.recipe).ranker))
+
+
+@release_app.command()
+def seal(release: Release) -> None:
+    """Write payload.json with the payload digest: the release is built."""
+    from jobs.release import seal as step
+    runtime.emit(step.run(load(), release))
+
+
+@app.command()
+def judge(release: Release) -> None:
+    """Judge the candidate on the night's own day against live, popularity and retrieval order; writes the manifest."""
+    from jobs.evaluation import judge as step
+    from jobs.recipes import recipe
+    settings = load()
+    runtime.emit(step.run(settings, release, recipe(settings.recipe).judge))
+
+
+# --- promote ------------------------------------------------------------------------------------------------------
+
+@release_app.command()
+def ask(release: Release) -> None:
+    """Verify the release, move it to awaiting approval, supersede older questions, print the question."""
+    from jobs.release import promote as step
+    runtime.emit(step.ask(load(), release))
+
+
+@release_app.command()
+def swap(
+    release: Release,
+    dag_id: Annotated[str, typer.Option(help="the DAG of the question")],
+    run_id: Annotated[str, typer.Option(help="the run of the question")],
+    task_id: Annotated[str, typer.Option(help="the task of the question")],
+) -> None:
+    """Check the approver's answer at its source and move the live pointer, in two phases."""
+    from jobs.release import promote as step
+    runtime.emit(step.swap(load(), release, step.QuestionAddress(dag_id, run_id, task_id)))
+
+
+@release_app.command()
+def probe(release: Release) -> None:
+    """Ask the API from outside; make the release live, or roll it back."""
+    from jobs.release import promote as step
+    runtime.emit(step.probe(load(), release))
+
+
+@release_app.command()
+def record(
+    release: Release,
+    dag_id: Annotated[str, typer.Option(help="the DAG of the question")],
+    run_id: Annotated[str, typer.Option(help="the run of the question")],
+    task_id: Annotated[str, typer.Option(help="the task of the question")],
+) -> None:
+    """Reconcile the ledger with Airflow's own answer; fails on an expired or failed promotion."""
+    from jobs.release import promote as step
+    runtime.emit(step.record(load(), release, step.QuestionAddress(dag_id, run_id, task_id)))
+
+
+@release_app.command("rollback")
+def rollback(
+    reason: Annotated[str, typer.Option(help="why")],
+    to: Annotated[str | None, typer.Option(help="release id; default: the previous one")] = None,
+    actor: Annotated[str, typer.Option(help="who")] = "cli",
+) -> None:
+    """Make the previous release live again, whole."""
+    from jobs.release import promote as step
+    runtime.emit(step.rollback(load(), to, reason, actor))
+
+
+@release_app.command("list")
+def list_releases(as_json: Json = False) -> None:
+    """Every release in the ledger with its state."""
+    from jobs.release import inspect as step
+    print(step.list_releases(load(), as_json))
+
+
+@release_app.command()
+def show(release: str, as_json: Json = False) -> None:
+    """One release: digests, gates, provenance, and who did what when and why."""
+    from jobs.release import inspect as step
+    print(step.show(load(), release, as_json))
+
+
+@release_app.command()
+def diff(one: str, other: str, as_json: Json = False) -> None:
+    """What differs between two releases: data, code, recipe, files, figures."""
+    from jobs.release import inspect as step
+    print(step.diff(load(), one, other, as_json))
+
+
+@app.command()
+def launches() -> None:
+    """Append landed title and licence versions to the eligibility log; closures at once."""
+    from jobs.release import launches as step
+    runtime.emit(step.run(load()))
+
+
+# --- serve and look -----------------------------------------------------------------------------------------------
+
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="default: MARQUEE_SERVING_PORT")] = None,
+    shadow: Annotated[bool, typer.Option(help="serve one given release to the judge, on loopback, with as_of")] = False,
+    release: Annotated[str | None, typer.Option(help="release id (shadow only)")] = None,
+    member_state: Annotated[Path | None, typer.Option(help="folder with profiles.parquet and plays.parquet (shadow only)")] = None,
+) -> None:
+    """Serve the API."""
+    import os
+    args = [sys.executable, "-m", "serving", "--port", str(port or load().serving_port)]
+    if shadow:
+        if not release or not member_state:
+            raise UsageError("--shadow needs --release and --member-state")
+        args += ["--shadow", "--release", release, "--member-state", str(member_state)]
+    os.execv(sys.executable, args)
+
+
+@app.command()
+def token(
+    profile: Annotated[str, typer.Option("--profile", help="profile id")],
+    hours: Annotated[float, typer.Option(help="valid for")] = 12.0,
+) -> None:
+    """A bearer token for one profile's household, for trying the API."""
+    from local import tokens
+    print(tokens.for_profile(load(), profile, hours))
+
+
+@app.command()
+def up(as_json: Json = False) -> None:
+    """Start the embedded services: Milvus Lite, Airflow, serving."""
+    from local import services
+    services.up(load(), as_json)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started."""
+    from local import services
+    services.down(load())
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Addresses, whether each answers, the live release, questions that wait."""
+    from local import status as step
+    print(step.status(load(), as_json))
+
+
+@app.command()
+def demo(
+    source: Annotated[str, typer.Option(help="world or movielens")] = "world",
+    data: Annotated[Path | None, typer.Option(help="MovieLens folder")] = None,
+    recipe: Annotated[str, typer.Option(help="nano or demo; MovieLens has its own")] = "demo",
+    approve: Annotated[str, typer.Option(help="yes: answered as the demo approver; ask: a person answers in the UI; no: rejected")] = "yes",
+) -> None:
+    """One night through the real scheduler, from landing to the live shelf; again: the next night."""
+    from local import demo as step
+    step.run(load(), source, data, recipe, approve)
+
+
+def main() -> None:
+    runtime.configure_logging()
+    try:
+        app()
+    except UsageError as error:
+        print(f"marquee: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MarqueeError as error:
+        print(f"marquee: failed: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What every command shares: logs to standard error, the JSON result as the last line of standard output, and the
+checks that come before any work.
+"""
+
+import json
+import logging
+import shutil
+import sys
+from typing import Any
+
+from contracts.errors import UsageError
+from contracts.settings import Settings
+
+log = logging.getLogger("marquee")
+
+
+def configure_logging(verbose: bool = False) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    log.setLevel(logging.INFO)
+
+
+def progress_visible() -> bool:
+    """A person watches: draw progress bars."""
+    return sys.stderr.isatty()
+
+
+def emit(result: dict[str, Any]) -> None:
+    """Prints the result, one line of JSON; the launcher reads the last line of standard output."""
+    print(json.dumps(result, default=str, sort_keys=True), flush=True)
+
+
+def require_free_disk(settings: Settings) -> None:
+    """Raises UsageError where the home's disk has less than `min_free_gb` left."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.home).free / 1e9
+    if free < settings.min_free_gb:
+        raise UsageError(
+            f"only {free:.1f} GB free at {settings.home}; this job asks for {settings.min_free_gb} GB "
+            "(MARQUEE_MIN_FREE_GB). Free some space, or run `marquee housekeeping`"
+        )
