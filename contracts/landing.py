@@ -4,10 +4,15 @@ A landed interval is a folder `landing/<first day>..<last day>/` (one day: `land
 Lines file, or a folder of them, a table, and `_landed.json` written last: its existence means complete.
 """
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from contracts.errors import UsageError
 
 MARKER = "_landed.json"
 FORMAT_VERSION = 1
@@ -157,3 +162,69 @@ class Interval:
     @property
     def days(self) -> int:
         return (self.last - self.first).days + 1
+
+
+# --- reading a landing root: paths and markers only, so that every step may use it --------------------------------
+
+FILE_TYPES = (".parquet", ".jsonl")
+
+
+def list_intervals(landing: Path) -> list[tuple[Interval, Path]]:
+    """The complete landed intervals (those with a marker) under a landing root, oldest first."""
+    if not landing.is_dir():
+        return []
+    found = [(Interval.parse(folder.name), folder) for folder in landing.iterdir() if (folder / MARKER).is_file()]
+    return sorted((interval, folder) for interval, folder in found if interval)
+
+
+def find_interval(landing: Path, ds: str) -> tuple[Interval, Path]:
+    """The complete landed interval that ends on `ds`; UsageError where there is none, or `ds` is no date."""
+    try:
+        day = date.fromisoformat(ds)
+    except ValueError:
+        raise UsageError(f"{ds!r} is not a date; write YYYY-MM-DD") from None
+    intervals = list_intervals(landing)
+    for interval, folder in intervals:
+        if interval.last == day:
+            return interval, folder
+    landed = ", ".join(interval.name for interval, _ in intervals) or "nothing"
+    raise UsageError(f"{landing}: no complete landed interval ends on {ds}; landed: {landed}")
+
+
+def read_marker(folder: Path) -> dict[str, Any]:
+    """The marker of a landed interval: format_version, source, first, last, tables {name: rows}, content_sha256,
+    received_lag_seconds (for records without `received_at`), and what the adapter adds.
+
+    Raises UsageError where it is missing, unreadable, or of another format version.
+    """
+    path = folder / MARKER
+    try:
+        marker = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: missing, so this interval is not complete; it is written last") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(marker, dict) or not isinstance(marker.get("tables"), dict):
+        raise UsageError(f"{path}: has no `tables` with the rows of each table")
+    if marker.get("format_version") != FORMAT_VERSION:
+        raise UsageError(f"{path}: format_version is {marker.get('format_version')!r}; this Marquee reads {FORMAT_VERSION}")
+    return marker
+
+
+def table_files(folder: Path, table: str) -> list[Path]:
+    """The Parquet and JSON Lines files of one table in a landed interval, sorted: `<table>.parquet`, `<table>.jsonl`,
+    and everything below `<table>/`. Hidden files are nobody's."""
+    files = [folder / f"{table}{suffix}" for suffix in FILE_TYPES if (folder / f"{table}{suffix}").is_file()]
+    nested = (folder / table).rglob("*") if (folder / table).is_dir() else ()
+    files += [f for f in nested if f.suffix in FILE_TYPES and f.is_file() and not f.name.startswith(".")]
+    return sorted(files)
+
+
+def content_sha256(folder: Path) -> str:
+    """SHA-256 over the names and bytes of an interval's table files: the same content, the same hash."""
+    whole = hashlib.sha256()
+    for path in sorted(path for table in TABLES for path in table_files(folder, table)):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{path.relative_to(folder).as_posix()}\t{digest}\n".encode())
+    return whole.hexdigest()
