@@ -22,6 +22,9 @@ RANKING_FEATURES = (
 )
 """Names and order of the R columns."""
 
+LAST_TITLES = 5
+"""How many of the newest titles `genre_in_last_5` looks at."""
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -99,8 +102,30 @@ def ranking_features(asker: Asker, candidates: Candidates) -> np.ndarray:
     return np.stack([np.broadcast_to(np.asarray(values[name], np.float32), (k,)) for name in RANKING_FEATURES], axis=1)
 
 
+def history_facts(
+    history_title_ids: Sequence[str], genres_of: Mapping[str, Sequence[str]], series_of: Mapping[str, str]
+) -> tuple[list[Sequence[str]], frozenset[str]]:
+    """`last_genres` and `series` of an Asker from a history, oldest first; titles that the maps lack are left out."""
+    last = [genres_of[title] for title in history_title_ids[-LAST_TITLES:] if title in genres_of]
+    series = frozenset(series_of[title] for title in history_title_ids if series_of.get(title))
+    return last, series
+
+
+def blend_scores(retrieval_K: np.ndarray, transition_K: np.ndarray, transition_weight: float) -> np.ndarray:
+    """(K,) float64 z(retrieval) + weight * z(transition), z over the candidates of one request; a constant score adds 0."""
+    return _z(retrieval_K) + transition_weight * _z(transition_K)
+
+
+def _z(values_K: np.ndarray) -> np.ndarray:
+    values_K = np.asarray(values_K, np.float64)
+    if not len(values_K) or values_K.std() < 1e-9:
+        return np.zeros(len(values_K))
+    return (values_K - values_K.mean()) / values_K.std()
+
+
 def _listed(value) -> Sequence:
-    return [] if value is None else list(value)
+    """A list column's value; None and NaN (what pandas makes of null) are empty."""
+    return [] if value is None or isinstance(value, float) else list(value)
 
 
 def _number(value) -> float:
