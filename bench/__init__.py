@@ -1,0 +1,1 @@
+"""Quality and performance against peers; each benchmark prints the table that its README section holds."""
