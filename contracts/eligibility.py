@@ -15,7 +15,11 @@ NEVER_MATURITY = 99
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of the log: a title version (kind `title`: maturity) or a licence window version (kind `licence`)."""
+    """One entry of the log: a title version (kind `title`: maturity) or a licence window version (kind `licence`).
+
+    `key` names the landed record, so that appending it twice adds it once (empty: its content stands for it); `known_at`
+    is when the source knew it. Readers of the log need neither.
+    """
 
     seq: int
     kind: str
@@ -26,6 +30,8 @@ class Record:
     opens_at: int = 0  # epoch seconds
     closes_at: int = FAR
     revoked: bool = False
+    key: str = field(default="", compare=False)
+    known_at: int = field(default=0, compare=False)  # epoch seconds
 
 
 @dataclass

@@ -1,0 +1,18 @@
+"""The ledger: what happened to every release, which one is live, who serves it, and who may see what.
+
+SQL through SQLAlchemy, SQLite in the embedded default and PostgreSQL in production; Alembic migrates it on first use.
+Imports `contracts` and nothing else of the project. Not here: files of releases (jobs/release), rules of eligibility
+(contracts/eligibility.py).
+
+    releases, transitions   journal.py     states of states.py, append-only history
+    pointer                 pointer.py     one row per arm, compare-and-swap
+    replicas                               leases of serving processes
+    eligibility_log         eligibility.py numbered, append-only
+"""
+
+from ledger.errors import ForbiddenTransition, StaleVersion, UnknownRelease
+from ledger.ledger import Ledger, open_ledger
+from ledger.rows import Pointer, ReleaseRow, Replica, Transition
+
+__all__ = ["ForbiddenTransition", "Ledger", "Pointer", "ReleaseRow", "Replica", "StaleVersion", "Transition",
+           "UnknownRelease", "open_ledger"]

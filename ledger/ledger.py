@@ -1,0 +1,177 @@
+"""The ledger's interface: every method is one transaction."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from contracts import clock
+from contracts.eligibility import Record
+from contracts.release import CONTROL_ARM, State
+from contracts.settings import Settings
+from ledger import database, eligibility, journal
+from ledger import pointer as pointers
+from ledger.database import reading, writing
+from ledger.journal import By
+from ledger.rows import Pointer, ReleaseRow, Replica, Transition
+from ledger.schema import CURSORS, RELEASES, REPLICAS
+
+
+def open_ledger(settings: Settings) -> "Ledger":
+    """The ledger of this home, migrated. Times in it are the home's present (contracts.clock); leases and deadlines
+    are wall time."""
+    engine = database.connect(settings.database_address())
+    database.migrate(engine)
+    return Ledger(engine, lambda: clock.now(settings.home))
+
+
+class Ledger:
+    """States, history, pointer, leases, eligibility. Safe to share between threads and to open in many processes."""
+
+    def __init__(self, engine: Engine, now: Callable[[], datetime] = lambda: datetime.now(UTC)):
+        self.engine = engine
+        self._now = now
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    # --- releases -----------------------------------------------------------------------------------------------
+
+    def begin(self, release_id: str, day: str, actor: str) -> ReleaseRow:
+        """Enters a release as building, or finds it as it is; a failed one builds again."""
+        with writing(self.engine) as connection:
+            return journal.begin(connection, release_id, day, self._by(actor))
+
+    def get(self, release_id: str) -> ReleaseRow | None:
+        with reading(self.engine) as connection:
+            return journal.find(connection, release_id)
+
+    def releases(self) -> list[ReleaseRow]:
+        """All, oldest day first."""
+        with reading(self.engine) as connection:
+            return journal.releases(connection)
+
+    def transitions(self, release_id: str) -> list[Transition]:
+        """What happened to a release, oldest first."""
+        with reading(self.engine) as connection:
+            return journal.transitions(connection, release_id)
+
+    def move(self, release_id: str, to: State, actor: str, reason: str = "", details: dict[str, Any] | None = None) -> ReleaseRow:
+        """Moves a release to another state; ForbiddenTransition where it may not, nothing where it is there already."""
+        with writing(self.engine) as connection:
+            return journal.move(connection, release_id, State(to), self._by(actor, reason, details))
+
+    def note(self, release_id: str, actor: str, reason: str, details: dict[str, Any] | None = None) -> None:
+        """Writes down what was tried and refused, without a change of state."""
+        with writing(self.engine) as connection:
+            journal.note(connection, release_id, self._by(actor, reason, details))
+
+    def set_digests(self, release_id: str, payload_digest: str | None = None, evidence_digest: str | None = None,
+                    compared_with: str | None = None) -> None:
+        """Sets what is given. With an evidence digest, `compared_with` is set as given: None is "compared with nothing"."""
+        values = {"payload_digest": payload_digest, "evidence_digest": evidence_digest, "compared_with": compared_with}
+        values = {k: v for k, v in values.items() if v is not None or (k == "compared_with" and evidence_digest)}
+        with writing(self.engine) as connection:
+            journal.release(connection, release_id)
+            if values:
+                connection.execute(update(RELEASES).where(RELEASES.c.release_id == release_id).values(**values))
+
+    # --- the live pointer ---------------------------------------------------------------------------------------
+
+    def pointer(self, arm: str = CONTROL_ARM) -> Pointer | None:
+        """What the arm serves; None before the first release was proposed."""
+        with reading(self.engine) as connection:
+            return pointers.read(connection, arm)
+
+    def propose(self, candidate: str, expected_version: int, arm: str = CONTROL_ARM) -> Pointer:
+        """Asks every replica to load `candidate`; version 0 where the arm has no pointer yet."""
+        with writing(self.engine) as connection:
+            return pointers.propose(connection, candidate, expected_version, arm)
+
+    def withdraw(self, expected_version: int, arm: str = CONTROL_ARM) -> Pointer:
+        """Takes the proposal back."""
+        with writing(self.engine) as connection:
+            return pointers.withdraw(connection, expected_version, arm)
+
+    def switch(self, expected_version: int, deadline: datetime, arm: str = CONTROL_ARM, actor: str = "swap",
+               reason: str = "", details: dict[str, Any] | None = None) -> Pointer:
+        """The candidate serves and becomes `probing` until `deadline` (wall time). It must await approval or have
+        been live before (ForbiddenTransition)."""
+        with writing(self.engine) as connection:
+            return pointers.switch(connection, expected_version, deadline, arm, self._by(actor, reason, details))
+
+    def confirm(self, expected_version: int, arm: str = CONTROL_ARM, actor: str = "probe", reason: str = "",
+                details: dict[str, Any] | None = None) -> Pointer:
+        """The probe passed: the release becomes `live`, the one before `retired` (or `rolled_back`)."""
+        with writing(self.engine) as connection:
+            return pointers.confirm(connection, expected_version, arm, self._by(actor, reason, details))
+
+    def revert(self, expected_version: int, arm: str = CONTROL_ARM, actor: str = "probe", reason: str = "",
+               details: dict[str, Any] | None = None) -> Pointer:
+        """The probe failed or is overdue: the release before serves again, the candidate is `rolled_back`."""
+        with writing(self.engine) as connection:
+            return pointers.revert(connection, expected_version, arm, self._by(actor, reason, details))
+
+    # --- replicas -----------------------------------------------------------------------------------------------
+
+    def heartbeat(self, replica_id: str, address: str, loaded: list[str], serving: str | None, lease_seconds: float = 10) -> None:
+        """A replica says what it has loaded and what it serves, and holds its lease for so many seconds more."""
+        values = {"address": address, "loaded": list(loaded), "serving": serving,
+                  "expires_at": datetime.now(UTC) + timedelta(seconds=lease_seconds)}
+        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(REPLICAS).values(replica_id=replica_id, **values)
+        with writing(self.engine) as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["replica_id"], set_=values))
+
+    def replicas(self) -> list[Replica]:
+        """Those whose lease has not run out."""
+        query = select(REPLICAS).where(REPLICAS.c.expires_at > datetime.now(UTC)).order_by(REPLICAS.c.replica_id)
+        with reading(self.engine) as connection:
+            return [Replica(**row) for row in connection.execute(query).mappings()]
+
+    def leave(self, replica_id: str) -> None:
+        """A replica stops: nobody waits for it."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(REPLICAS).where(REPLICAS.c.replica_id == replica_id))
+
+    # --- eligibility --------------------------------------------------------------------------------------------
+
+    def append_eligibility(self, records: Iterable[Record], cursor: tuple[str, Any] | None = None) -> int:
+        """Appends in order what the log does not have (by `key`), and moves the reader's cursor (name, position) with
+        it. Returns how many were added."""
+        with writing(self.engine) as connection:
+            added = eligibility.append(connection, records)
+            if cursor:
+                _set_cursor(connection, *cursor)
+            return added
+
+    def eligibility_since(self, seq: int, limit: int = 50_000) -> list[Record]:
+        """Entries after `seq`, in order."""
+        with reading(self.engine) as connection:
+            return eligibility.since(connection, seq, limit)
+
+    def eligibility_head(self) -> int:
+        """The newest number; 0 for an empty log."""
+        with reading(self.engine) as connection:
+            return eligibility.head(connection)
+
+    def eligibility_known(self, title_ids: list[str]) -> dict[tuple[str, str, str], int]:
+        """(kind, title, window) -> when its newest version in the log became known, for these titles."""
+        with reading(self.engine) as connection:
+            return eligibility.newest_known(connection, title_ids)
+
+    def cursors(self) -> dict[str, Any]:
+        """How far readers of landed folders have come, by name."""
+        with reading(self.engine) as connection:
+            return {row.name: row.position for row in connection.execute(select(CURSORS))}
+
+    def _by(self, actor: str, reason: str = "", details: dict[str, Any] | None = None) -> By:
+        return By(actor, self._now(), reason, details or {})
+
+
+def _set_cursor(connection, name: str, position: Any) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(CURSORS).values(name=name, position=position)
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"position": position}))

@@ -1,0 +1,102 @@
+"""Moves of the live pointer. Each is one compare-and-swap on `version`, and takes the states of the releases that it
+concerns along in the same transaction: a kill leaves both or neither.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from contracts.release import CONTROL_ARM, State
+from ledger import journal
+from ledger.errors import StaleVersion
+from ledger.journal import By
+from ledger.rows import Pointer
+from ledger.schema import POINTER
+from ledger.states import ROLLED_BACK_TO
+
+
+def read(connection: Connection, arm: str) -> Pointer | None:
+    row = connection.execute(select(POINTER).where(POINTER.c.arm == arm)).mappings().first()
+    return Pointer(**row) if row else None
+
+
+def propose(connection: Connection, candidate: str, expected_version: int, arm: str = CONTROL_ARM) -> Pointer:
+    """Asks replicas to load `candidate`. Version 0 stands for an arm that has no pointer yet."""
+    journal.release(connection, candidate)
+    if expected_version > 0:
+        return _swap(connection, expected_version, arm, "live", candidate=candidate)
+    first = {"arm": arm, "phase": "live", "candidate": candidate, "version": 1}
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(POINTER).values(first))
+    except IntegrityError:
+        raise _stale(connection, arm, expected_version) from None
+    return read(connection, arm)
+
+
+def withdraw(connection: Connection, expected_version: int, arm: str) -> Pointer:
+    """Nobody need load the candidate any more."""
+    return _swap(connection, expected_version, arm, "live", candidate=None)
+
+
+def switch(connection: Connection, expected_version: int, deadline: datetime, arm: str, by: By) -> Pointer:
+    """The candidate serves, on probation until `deadline`. Only a release that awaits approval, or that was live
+    before, may come here (ForbiddenTransition)."""
+    before = _expect(connection, arm, expected_version)
+    if before.candidate is None:
+        raise StaleVersion(f"arm {arm} has no candidate to switch to")
+    after = _swap(connection, expected_version, arm, "live", release_id=before.candidate, previous=before.release_id,
+                  candidate=None, phase="probing", deadline=deadline)
+    journal.move(connection, before.candidate, State.PROBING, by)
+    return after
+
+
+def confirm(connection: Connection, expected_version: int, arm: str, by: By) -> Pointer:
+    """The probe passed: live. The release before is retired, or rolled back where it makes room for an earlier one."""
+    after = _swap(connection, expected_version, arm, "probing", phase="live", deadline=None)
+    rolled_back = _came_from(connection, after.release_id) in ROLLED_BACK_TO
+    journal.move(connection, after.release_id, State.LIVE, by)
+    if after.previous and journal.release(connection, after.previous).state == State.LIVE:
+        journal.move(connection, after.previous, State.ROLLED_BACK if rolled_back else State.RETIRED, by)
+    return after
+
+
+def revert(connection: Connection, expected_version: int, arm: str, by: By) -> Pointer:
+    """The probe failed or is overdue: the release before serves again."""
+    before = _expect(connection, arm, expected_version)
+    after = _swap(connection, expected_version, arm, "probing", release_id=before.previous, previous=None,
+                  phase="live", deadline=None)
+    retired = _came_from(connection, before.release_id) == State.RETIRED
+    journal.move(connection, before.release_id, State.RETIRED if retired else State.ROLLED_BACK, by)
+    return after
+
+
+def _came_from(connection: Connection, release_id: str) -> State | None:
+    """The state from which the release came to probing last."""
+    arrivals = [t for t in journal.transitions(connection, release_id) if t.to_state == State.PROBING]
+    return arrivals[-1].from_state if arrivals else None
+
+
+def _expect(connection: Connection, arm: str, version: int) -> Pointer:
+    pointer = read(connection, arm)
+    if pointer is None or pointer.version != version:
+        raise _stale(connection, arm, version)
+    return pointer
+
+
+def _swap(connection: Connection, expected_version: int, arm: str, expected_phase: str, **values) -> Pointer:
+    done = connection.execute(
+        update(POINTER)
+        .where(POINTER.c.arm == arm, POINTER.c.version == expected_version, POINTER.c.phase == expected_phase)
+        .values(version=expected_version + 1, **values)
+    )
+    if done.rowcount != 1:
+        raise _stale(connection, arm, expected_version)
+    return read(connection, arm)
+
+
+def _stale(connection: Connection, arm: str, expected: int) -> StaleVersion:
+    now = read(connection, arm)
+    found = f"version {now.version}, phase {now.phase}" if now else "no pointer"
+    return StaleVersion(f"the live pointer of arm {arm} moved: expected version {expected}, found {found}")
