@@ -56,6 +56,14 @@ MART_COLUMNS: dict[str, dict[str, str]] = {
         "impressions_7d": "int", "impressions_30d": "int", "play_rate_30d": "double", "skips_7d": "int",
         "rating_mean": "double",
     },
+    # one row per profile that has played: its newest 200 plays known by the night, oldest first by (event_time,
+    # event_id), times in epoch seconds, null where unknown; and the newest 2,000 titles that it engaged with
+    "feat_profile_history": {
+        "profile_id": "string", "feature_time": "timestamp", "known_at": "timestamp",
+        "history_title_ids": "array<string>", "history_times": "array<double>",
+        "history_completion": "array<double>", "history_rating": "array<double>",
+        "watched_title_ids": "array<string>",
+    },
 }
 
 TAGGED = tuple(MART_COLUMNS)
