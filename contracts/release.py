@@ -55,6 +55,8 @@ class RankerSpec(BaseModel):
     kind: str
     features: list[str] = []
     transition_weight: float = 0.0
+    reason: str = Field("", description="why this kind, for a person")
+    validation: dict[str, float] = Field({}, description="NDCG@10 of what it was picked from, on held-out requests")
 
 
 class ReleaseSpec(BaseModel):

@@ -1,0 +1,175 @@
+"""Trains the ranker on the block that retriever and counts have not seen, and writes the release's ranker.txt (where
+LambdaMART wins) and spec.json (last: its existence means that the build steps are done).
+
+Reads only the night's tag, the training tables and the release's own files.
+"""
+
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from contracts import release as names
+from contracts.errors import MarqueeError, UsageError
+from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
+from contracts.release import Provenance, ReleaseSpec, collection_name
+from contracts.settings import Settings
+from contracts.transitions import TransitionTable
+from jobs.lake import read
+from jobs.ranker import tracking
+from jobs.ranker.asof import EligibleAsOf, Plays, TitleFeaturesAsOf
+from jobs.ranker.choose import Choice, choose
+from jobs.ranker.config import RankerConfig
+from jobs.ranker.pool import Catalogue, Pools, QueryTower, Request, requests_from
+from jobs.ranker.rows import (
+    NOTHING_SHOWN,
+    Slate,
+    TrainingRows,
+    ValidationRows,
+    is_validation,
+    mismatched_title_features,
+    slates_from,
+    training_rows,
+    validation_rows,
+    with_something_to_learn,
+)
+from jobs.runtime import log
+
+INPUTS = (names.QUERY_TOWER, names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS)
+
+
+def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, Any]:
+    """Raises UsageError where the release was not begun or an earlier step has not run."""
+    folder = settings.releases / release_id
+    provenance = _provenance(folder)
+    missing = [name for name in INPUTS if not (folder / name).exists()]
+    if missing:
+        raise UsageError(f"{folder} lacks {', '.join(missing)}: run `marquee towers` and `marquee index` first")
+    split, ds = provenance.tag.split, provenance.day
+    requests = sample(requests_from(read.training(settings, "requests", ds, role="ranker")), config)
+    outside = [r.request_id for r in requests if not split.retriever_end <= r.context.moment < split.ranker_end]
+    if outside:
+        raise MarqueeError(f"{len(outside)} ranker requests of {ds} lie outside the ranker's block, {outside[0]} first")
+    slates = _slates(settings, provenance, requests)
+    marts = _Marts(settings, tag_name(ds))
+    pools = load_pools(settings, folder, provenance, requests, marts, config)
+
+    training: list[TrainingRows] = []
+    held_out: list[TrainingRows] = []
+    validation: list[ValidationRows] = []
+    differing = np.zeros(2, np.int64)
+    for pool in pools.of(requests):
+        slate = slates.get(pool.request.request_id, NOTHING_SHOWN)
+        differing += mismatched_title_features(pool, slate)
+        rows = training_rows(pool, slate, config)
+        if is_validation(pool.request.profile.profile_id, config):
+            held_out.append(rows)
+            validation.append(validation_rows(pool))
+        else:
+            training.append(rows)
+    if differing[0]:
+        log.warning("title features of %d of %d shown titles differ from the feature store's", *differing)
+    training, held_out = with_something_to_learn(training), with_something_to_learn(held_out)
+    choice = choose(training, held_out, validation, config, settings.threads)
+
+    _write(folder, choice, _spec(folder, provenance, pools, marts.markets(), choice, config))
+    result = {
+        "release_id": release_id, "kind": choice.spec.kind, "reason": choice.spec.reason,
+        "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(training),
+        "validation_requests": len(validation), "title_features_differing": int(differing[0]),
+        "title_features_compared": int(differing[1]),
+    }
+    tracking.record(settings, provenance, config, result, folder)
+    return result
+
+
+def sample(requests: list[Request], config: RankerConfig) -> list[Request]:
+    """Requests with something engaged with, at most `max_requests` by a stable hash, sorted by id."""
+    useful = [r for r in requests if any(gain > 0 for gain in r.relevant.values())]
+    by_hash = sorted(useful, key=lambda r: (zlib.crc32(f"{config.seed}:{r.request_id}".encode()), r.request_id))
+    return sorted(by_hash[: config.max_requests], key=lambda r: r.request_id)
+
+
+class _Marts:
+    """The marts at the tag that the ranker reads."""
+
+    def __init__(self, settings: Settings, tag: str):
+        self.settings, self.tag = settings, tag
+        self.licences = self.table("dim_licence_window", "title_id", "market", "opens_at", "closes_at", "revoked",
+                                   "known_at", "superseded_at")
+
+    def table(self, name: str, *columns: str) -> pa.Table:
+        return read.table(self.settings, f"marts.{name}", tag=self.tag, columns=list(columns))
+
+    def markets(self) -> list[str]:
+        return sorted(pc.unique(self.licences["market"]).to_pylist())
+
+
+def _provenance(folder: Path) -> Provenance:
+    try:
+        return Provenance.model_validate_json((folder / names.PROVENANCE).read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{folder / names.PROVENANCE} is missing: run `marquee release begin --ds …` first") from None
+
+
+def _slates(settings: Settings, provenance: Provenance, requests: list[Request]) -> dict[str, Slate]:
+    """What each request was shown; empty for a source that logs no slates."""
+    if not provenance.tag.has_impressions:
+        return {}
+    shown = read.training(settings, "impressions", provenance.day)
+    mine = pa.array([r.request_id for r in requests], pa.string())
+    return slates_from(shown.filter(pc.is_in(shown["request_id"], mine)))
+
+
+def load_pools(
+    settings: Settings, folder: Path, provenance: Provenance, requests: list[Request], marts: _Marts, config: RankerConfig
+) -> Pools:
+    catalogue = Catalogue.load(folder)
+    default_length = int((provenance.recipe.get("towers") or {}).get("history_length", 200))
+    transitions = pq.read_table(folder / names.TRANSITIONS)
+    return Pools(
+        catalogue,
+        QueryTower.load(folder / names.QUERY_TOWER, settings.threads, default_length),
+        EligibleAsOf.from_marts(
+            marts.table("dim_title_version", "title_id", "maturity", "known_at", "valid_from", "valid_to"),
+            marts.licences, catalogue.index,
+        ),
+        TitleFeaturesAsOf.from_marts(
+            marts.table("feat_title_daily", "title_id", "feature_time", "known_at", *TITLE_FEATURES), catalogue.index
+        ),
+        provenance.tag.split.counts_lag,
+        Plays.from_marts(marts.table("fct_play", *Plays.COLUMNS), [r.profile.profile_id for r in requests]),
+        TransitionTable.from_arrays(*(transitions[c].to_pylist() for c in ("from_title", "to_title", "weight"))),
+        config.pool_size,
+    )
+
+
+def _spec(
+    folder: Path, provenance: Provenance, pools: Pools, markets: list[str], choice: Choice, config: RankerConfig
+) -> ReleaseSpec:
+    return ReleaseSpec(
+        release_id=provenance.release_id, day=provenance.day, dimension=pools.catalogue.vectors_TD.shape[1],
+        history_length=pools.tower.history_length, collection=collection_name(provenance.release_id), markets=markets,
+        feature_service=FEATURE_SERVICE, ranker=choice.spec, pool_size=config.pool_size,
+        counts_day=str(provenance.tag.split.counts_day),
+    )
+
+
+def _write(folder: Path, choice: Choice, spec: ReleaseSpec) -> None:
+    """The model first (or its absence), the spec last."""
+    if choice.model is None:
+        (folder / names.RANKER).unlink(missing_ok=True)
+    else:
+        _aside(folder / names.RANKER, choice.model)
+    _aside(folder / names.SPEC, spec.model_dump_json(indent=1) + "\n")
+
+
+def _aside(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
