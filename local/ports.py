@@ -31,11 +31,11 @@ def choose(wanted: int, taken: set[int]) -> int:
             return port
 
 
-def answers(port: int) -> bool:
+def answers(port: int, host: str = LOOPBACK) -> bool:
     """Something accepts connections on the port."""
     with socket.socket() as sock:
         sock.settimeout(1)
-        return sock.connect_ex((LOOPBACK, port)) == 0
+        return sock.connect_ex((host, port)) == 0
 
 
 def wait_for_port(port: int, seconds: float) -> None:

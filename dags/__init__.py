@@ -1,0 +1,1 @@
+"""One screen per DAG; only orchestration. `lib/` has what they share."""

@@ -1,0 +1,37 @@
+"""Eligibility, every minute."""
+
+from datetime import timedelta
+
+from airflow.sdk import dag
+
+from dags.lib.defaults import START, task_defaults
+from dags.lib.launcher import Marquee
+
+
+@dag(
+    schedule="* * * * *",
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args=task_defaults(retries=0),
+    dagrun_timeout=timedelta(minutes=15),
+    tags=["launches", "marquee"],
+    doc_md="""
+### Why it exists
+Titles, maturity and licence windows must be true whichever release is live. This appends what has landed to the
+eligibility log that serving follows; it never waits for a night or for Spark.
+
+### What breaks
+A landed file that cannot be read: the last line names it. Until then the log stays as it was, and what is not known to
+be licensed is not shown.
+
+### How to rerun
+Nothing to do: the next minute goes on where this one stopped. `marquee launches` does the same by hand.
+""",
+)
+def launches() -> None:
+    Marquee(task_id="launches", arguments=["launches"], pool="launches", doc_md="**Appends new versions**, each once, in order.")
+
+
+launches()

@@ -1,0 +1,42 @@
+"""The way back, by hand."""
+
+from airflow.sdk import Param, dag
+
+from dags.lib.defaults import START, task_defaults
+from dags.lib.launcher import Marquee
+
+
+@dag(
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args=task_defaults(),
+    params={
+        "reason": Param(type="string", minLength=3, description="Why? It is kept with the release."),
+        "to": Param("", type="string", description="Release id; empty: the one before the live one."),
+    },
+    tags=["roll_back", "marquee"],
+    doc_md="""
+### Why it exists
+Makes the previous release live again, whole: towers, vectors, ranker, everything. Approvers may trigger it.
+
+### What breaks
+There is no previous release, or its files do not match its manifest: the last line says so, and live stays as it is.
+
+### How to rerun
+Clear the task: where the pointer has moved already it finds that and changes nothing. `marquee release list` shows states.
+""",
+)
+def roll_back() -> None:
+    Marquee(
+        task_id="roll_back",
+        arguments=["release", "rollback", "--reason", "{{ params.reason }}", "--actor", "{{ dag_run.triggering_user_name or 'airflow' }}",
+                   "{{ '--to' if params.to else '' }}", "{{ params.to }}"],
+        returns="release_id",
+        doc_md="**Moves the pointer back**, in the same two phases as a swap.",
+    )
+
+
+roll_back()

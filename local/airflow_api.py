@@ -1,0 +1,110 @@
+"""Airflow's REST API, as one user: runs, tasks, questions and their answers."""
+
+import time
+from typing import Any, Self
+
+import httpx
+
+from contracts.errors import MarqueeError
+
+
+class Airflow:
+    """A session of one user. Every method raises MarqueeError with Airflow's own words where Airflow says no."""
+
+    def __init__(self, address: str, user: str, password: str) -> None:
+        self.address = address
+        self._credentials = {"username": user, "password": password}
+        self._http = httpx.Client(base_url=address, timeout=30)
+        self._signed_in_at = -1e9
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def request(self, method: str, path: str, expect: tuple[int, ...] = (200, 201, 204), **more: Any) -> httpx.Response:
+        """One call to /api/v2; signs in first, and again when the token is an hour old."""
+        if time.monotonic() - self._signed_in_at > 3600:
+            self._sign_in()
+        response = self._http.request(method, f"/api/v2{path}", **more)
+        if response.status_code not in expect:
+            raise MarqueeError(f"Airflow answered {response.status_code} to {method} {path}: {_detail(response)}")
+        return response
+
+    def _sign_in(self) -> None:
+        response = self._http.post("/auth/token", json=self._credentials)
+        if response.status_code != 201:
+            raise MarqueeError(f"Airflow did not let {self._credentials['username']} in: {_detail(response)}")
+        self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+        self._signed_in_at = time.monotonic()
+
+    def ensure_pool(self, name: str, slots: int, description: str) -> None:
+        if self.request("GET", f"/pools/{name}", expect=(200, 404)).status_code == 404:
+            body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
+            self.request("POST", "/pools", expect=(201, 409), json=body)
+
+    def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
+        """Returns when Airflow has read the DAG's file."""
+        deadline = time.monotonic() + seconds
+        while self.request("GET", f"/dags/{dag_id}", expect=(200, 404)).status_code == 404:
+            if time.monotonic() > deadline:
+                raise MarqueeError(f"Airflow does not know the DAG {dag_id} after {seconds:.0f} s")
+            time.sleep(1)
+
+    def unpause(self, dag_id: str) -> None:
+        self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def runs(self, dag_id: str, **filters: Any) -> list[dict]:
+        """Runs, newest first."""
+        query = {"order_by": "-run_after", "limit": 100} | filters
+        return self.request("GET", f"/dags/{dag_id}/dagRuns", params=query).json()["dag_runs"]
+
+    def run(self, dag_id: str, run_id: str) -> dict | None:
+        response = self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}", expect=(200, 404))
+        return response.json() if response.status_code == 200 else None
+
+    def trigger(self, dag_id: str, body: dict[str, Any]) -> dict:
+        return self.request("POST", f"/dags/{dag_id}/dagRuns", json=body).json()
+
+    def clear_run(self, dag_id: str, run_id: str, only_failed: bool) -> None:
+        """Runs a night again: all of its tasks, or those that failed and what came after them."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": only_failed, "reset_dag_runs": True,
+                "include_downstream": True}
+        self.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict]:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return self.request("GET", path, params={"limit": 100}).json()["task_instances"]
+
+    def log_tail(self, dag_id: str, run_id: str, task_id: str, attempt: int, lines: int = 15) -> list[str]:
+        """The last lines of a task's log, as text."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{max(attempt, 1)}"
+        response = self.request("GET", path, expect=(200, 404), params={"full_content": "true"},
+                                headers={"Accept": "application/json"})
+        if response.status_code == 404:
+            return []
+        content = response.json()["content"]
+        events = [entry.get("event", "") if isinstance(entry, dict) else str(entry) for entry in content]
+        return [event for event in events if event and not event.startswith("::")][-lines:]
+
+    def questions(self, dag_id: str = "~", run_id: str = "~") -> list[dict]:
+        """Questions that wait for a person."""
+        query = {"response_received": "false", "state": "awaiting_input", "limit": 100}
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/hitlDetails"
+        return self.request("GET", path, params=query).json()["hitl_details"]
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, params: dict[str, Any]) -> None:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self.request("PATCH", path, json={"chosen_options": [option], "params_input": params})
+
+    def question_link(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The page where a person answers this one question."""
+        return f"{self.address}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/required_actions"
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(response.json().get("detail", response.text))[:500]
+    except ValueError:
+        return response.text[:500]

@@ -1,0 +1,95 @@
+"""What runs, what is live, what waits: `marquee status`."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from contracts.errors import MarqueeError
+from contracts.settings import Settings
+from local import home, services
+from local.airflow_api import Airflow
+
+
+def report(settings: Settings) -> dict[str, Any]:
+    """Addresses and whether each answers, `live` (or None), `pending` questions with their links."""
+    health = services.airflow_health(settings)
+    return {
+        "home": str(settings.home),
+        "airflow": {"address": settings.airflow_address(), "answers": bool(health), "parts": health},
+        "api": {"address": settings.serving_address(), "docs": f"{settings.serving_address()}/docs",
+                "answers": services.ok(f"{settings.serving_address()}/healthz")},
+        "milvus": {"address": settings.milvus_address(), "answers": services.milvus_answers(settings)},
+        "logs": str(settings.logs),
+        "live": live(settings),
+        "pending": pending(settings) if health else [],
+    }
+
+
+def live(settings: Settings) -> dict[str, Any] | None:
+    """The live release: id, digests, day, who approved it and why; None before the first."""
+    from contracts.release import State
+    from ledger import open_ledger
+
+    ledger = open_ledger(settings)
+    pointer = ledger.pointer()
+    if not pointer or not pointer.release_id:
+        return None
+    row = ledger.get(pointer.release_id)
+    approval = next((t for t in reversed(ledger.transitions(pointer.release_id)) if t.to_state == State.PROBING), None)
+    return {
+        "release_id": row.release_id,
+        "day": str(row.day),
+        "state": str(row.state),
+        "payload_digest": row.payload_digest,
+        "evidence_digest": row.evidence_digest,
+        "approver": approval.actor if approval else None,
+        "reason": approval.reason if approval else None,
+    }
+
+
+def pending(settings: Settings) -> list[dict[str, Any]]:
+    """Questions that wait for an approver, with their own pages."""
+    with service_user(settings) as airflow:
+        try:
+            questions = airflow.questions("promote")
+        except MarqueeError:
+            return []
+        found = []
+        for question in questions:
+            task = question["task_instance"]
+            where = task["dag_id"], task["dag_run_id"], task["task_id"]
+            found.append({"subject": question["subject"], "since": question["created_at"], "run_id": where[1],
+                          "link": airflow.question_link(*where)})
+        return found
+
+
+def service_user(settings: Settings) -> Airflow:
+    """Airflow as the project's own service user."""
+    return Airflow(settings.airflow_address(), settings.airflow_user, settings.airflow_password)
+
+
+def status(settings: Settings, as_json: bool) -> str:
+    """One line of JSON, or a few lines for a person."""
+    settings = home.reread(settings)
+    found = report(settings)
+    return json.dumps(found, sort_keys=True, default=str) if as_json else _for_a_person(found)
+
+
+def _for_a_person(found: dict[str, Any]) -> str:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, address in (("Airflow", found["airflow"]["address"]), ("API", found["api"]["docs"]), ("Milvus", found["milvus"]["address"])):
+        answers = found[name.lower()]["answers"]
+        table.add_row(name, address, "[green]answers[/]" if answers else "[red]does not answer[/]")
+    if current := found["live"]:
+        table.add_row("Live", current["release_id"], f"approved by {current['approver']}: {current['reason']}")
+    else:
+        table.add_row("Live", "nothing yet", "")
+    for question in found["pending"]:
+        table.add_row("Waits", question["subject"], question["link"])
+    table.add_row("Logs", found["logs"], "")
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip()
