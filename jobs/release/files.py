@@ -1,0 +1,105 @@
+"""The folder of a release: reading it, writing into it so that a kill leaves the old or the new, verifying it."""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from contracts.errors import MarqueeError, UsageError
+from contracts.release import (
+    EVIDENCE,
+    MANIFEST,
+    PAYLOAD,
+    PROVENANCE,
+    FileEntry,
+    Manifest,
+    Payload,
+    Provenance,
+    evidence_digest,
+    file_entry,
+    payload_digest,
+)
+from contracts.settings import Settings
+
+CARD = "card.md"
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def folder(settings: Settings, release: str) -> Path:
+    """The release's folder; UsageError where there is none or the name is no plain name."""
+    path = settings.releases / release
+    if not release or Path(release).name != release or not path.is_dir():
+        raise UsageError(f"no release {release!r} under {settings.releases}; `marquee release list` shows the ones there are")
+    return path
+
+
+def provenance(settings: Settings, release: str) -> Provenance:
+    return read(folder(settings, release) / PROVENANCE, Provenance, "run `marquee release begin`")
+
+
+def payload(settings: Settings, release: str) -> Payload:
+    return read(folder(settings, release) / PAYLOAD, Payload, "run `marquee release seal`")
+
+
+def manifest(settings: Settings, release: str) -> Manifest:
+    return read(folder(settings, release) / MANIFEST, Manifest, "run `marquee judge`")
+
+
+def read(path: Path, model: type[M], otherwise: str) -> M:
+    """The file as `model`; MarqueeError that says what to do where it is missing or of another form."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise MarqueeError(f"{path} is missing: {otherwise}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MarqueeError(f"{path} is not a {model.__name__}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def write(path: Path, model: BaseModel) -> None:
+    """Durable and atomic: aside, fsync, rename, fsync of the folder."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w") as file:
+        file.write(model.model_dump_json(indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Brings a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def evidence_path(root: Path, name: str) -> Path:
+    """Where the manifest's evidence file lies; names stand relative to the evidence folder or to the release."""
+    return root / name if name.startswith(f"{EVIDENCE}/") else root / EVIDENCE / name
+
+
+def verify(settings: Settings, release: str) -> Manifest:
+    """The manifest, after every size, SHA-256 and digest in it was computed anew; MarqueeError names what differs."""
+    root, found = folder(settings, release), manifest(settings, release)
+    wrong = [name for name, entry in found.payload.files.items() if not _same(root / name, entry)]
+    wrong += [name for name, entry in found.evidence.items() if not _same(evidence_path(root, name), entry)]
+    if payload(settings, release) != found.payload:
+        wrong.append(PAYLOAD)
+    if wrong:
+        raise MarqueeError(f"release {release} is torn: {', '.join(sorted(wrong))} differ from {MANIFEST}")
+    if (release, release) != (found.release_id, found.payload.release_id):
+        raise MarqueeError(f"release {release}: {MANIFEST} speaks of {found.release_id}")
+    if payload_digest(found.payload.files) != found.payload.payload_digest:
+        raise MarqueeError(f"release {release}: the payload digest does not cover the files that {MANIFEST} names")
+    if evidence_digest(found.evidence, found.payload.payload_digest, found.compared_with) != found.evidence_digest:
+        raise MarqueeError(f"release {release}: the evidence digest does not cover the evidence that {MANIFEST} names")
+    return found
+
+
+def _same(path: Path, entry: FileEntry) -> bool:
+    return path.is_file() and file_entry(path) == entry
