@@ -1,0 +1,202 @@
+"""Which release is served. In production a thread follows the ledger's pointer:
+
+    pointer.candidate   → load it beside the live one, and say so with the next heartbeat
+    pointer.release_id  → serve it, at once where it is loaded
+    pointer.previous    → keep it loaded, so that a rollback is a matter of one assignment
+    overdue probe       → revert it
+
+Requests take `current()` once and end on the release that they began with. While the ledger cannot be reached, what is
+served stays served.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import Protocol
+
+from contracts.settings import Settings
+from ledger import Ledger, Pointer, StaleVersion
+from serving import loader
+from serving.eligibility import EligibilityLog
+from serving.loader import Release
+from serving.metrics import Metrics
+from serving.vectors import Vectors
+
+log = logging.getLogger("marquee.serving")
+
+POLL_SECONDS = 0.3
+HEARTBEAT_SECONDS = 2.0
+LEASE_SECONDS = 10.0
+TEND_SECONDS = 1.0
+RETRY_LOAD_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a request takes with it. `stand_in`: the live release could not be loaded and this is the one before."""
+
+    release: Release
+    stand_in: bool = False
+
+
+class Source(Protocol):
+    """Where the served release comes from."""
+
+    def current(self) -> Served | None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Pinned:
+    """One given release, for the shadow server."""
+
+    def __init__(self, release: Release, vectors: Vectors):
+        self._served, self._vectors = Served(release), vectors
+
+    def current(self) -> Served:
+        return self._served
+
+    def start(self) -> None:
+        self._vectors.tend([self._served.release.spec.collection])
+
+    def stop(self) -> None: ...
+
+
+class Live:
+    """Follows the pointer of one arm."""
+
+    def __init__(
+        self, settings: Settings, ledger: Callable[[], Ledger], eligibility: EligibilityLog, vectors: Vectors,
+        metrics: Metrics, address: str, load: Callable[[Path], Release] = loader.load,
+    ):
+        self._releases, self._ledger, self._eligibility = settings.releases, ledger, eligibility
+        self._vectors, self._metrics, self._address, self._load = vectors, metrics, address, load
+        self.replica_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._served: Served | None = None
+        self._loaded: dict[str, Release] = {}
+        self._loading: dict[str, Future[Release]] = {}
+        self._failed: dict[str, float] = {}  # release id -> when it may be tried again, monotonic
+        self._loaders = ThreadPoolExecutor(1, "load")
+        self._said: tuple[list[str], str | None] | None = None
+        self._said_at = 0.0
+        self._stop = Event()
+        self._threads = [Thread(target=self._follow, name="live", daemon=True),
+                         Thread(target=self._tend, name="vectors", daemon=True)]
+
+    def current(self) -> Served | None:
+        return self._served
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(5)
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._ledger().leave(self.replica_id)
+        except Exception as error:
+            log.warning("could not give the lease back, it runs out by itself: %s", error)
+
+    def follow_once(self) -> None:
+        """One look at the ledger and what follows from it. Raises what the ledger raises."""
+        pointer = self._ledger().pointer()
+        if pointer is not None:
+            pointer = self._resolve_overdue(pointer)
+            self._load_wanted(pointer)
+            self._serve(pointer)
+        self._heartbeat()
+
+    def _follow(self) -> None:
+        failing = False
+        while not self._stop.is_set():
+            try:
+                self.follow_once()
+                failing = False
+            except Exception as error:
+                if not failing:
+                    log.warning("the ledger cannot be followed, serving on: %s: %s", type(error).__name__, error)
+                failing = True
+            self._metrics.ledger_reachable.set(not failing)
+            self._stop.wait(POLL_SECONDS)
+
+    def _tend(self) -> None:
+        while not self._stop.is_set():
+            self._vectors.tend([release.spec.collection for release in list(self._loaded.values())])
+            self._stop.wait(TEND_SECONDS)
+
+    def _resolve_overdue(self, pointer: Pointer) -> Pointer:
+        """A probe past its deadline is nobody's any more: the release before serves again."""
+        if pointer.phase != "probing" or pointer.deadline is None or pointer.deadline > datetime.now(UTC):
+            return pointer
+        log.warning("the probe of %s is overdue: back to %s", pointer.release_id, pointer.previous)
+        try:
+            return self._ledger().revert(pointer.version, actor=self.replica_id, reason="the probe was overdue")
+        except StaleVersion:
+            return self._ledger().pointer() or pointer
+
+    def _load_wanted(self, pointer: Pointer) -> None:
+        """Starts loading what is missing, takes what is loaded, forgets what nobody wants."""
+        wanted = dict.fromkeys(filter(None, (pointer.release_id, pointer.candidate, pointer.previous)))
+        for release_id in wanted:
+            due = self._failed.get(release_id, 0.0) <= time.monotonic()
+            if release_id not in self._loaded and release_id not in self._loading and due:
+                self._loading[release_id] = self._loaders.submit(self._load_ready, release_id)
+        for release_id, future in list(self._loading.items()):
+            if future.done():
+                del self._loading[release_id]
+                self._take(release_id, future)
+        self._loaded = {k: v for k, v in self._loaded.items() if k in wanted}
+
+    def _load_ready(self, release_id: str) -> Release:
+        """Loaded, verified and warm, its collection loaded in the vector database too."""
+        release = self._load(self._releases / release_id)
+        self._vectors.tend([release.spec.collection])
+        return release
+
+    def _take(self, release_id: str, future: "Future[Release]") -> None:
+        try:
+            self._loaded[release_id] = future.result()
+            self._failed.pop(release_id, None)
+            log.info("loaded %s", release_id)
+        except Exception as error:
+            self._failed[release_id] = time.monotonic() + RETRY_LOAD_SECONDS
+            self._metrics.load_failures.inc()
+            log.error("cannot load %s: %s", release_id, error)
+
+    def _serve(self, pointer: Pointer) -> None:
+        """Switches to the pointer's release where it is loaded and is not served yet."""
+        served = self._served.release.release_id if self._served else None
+        release = self._loaded.get(pointer.release_id or "")
+        if release is not None and (served != release.release_id or self._served.stand_in):
+            self._eligibility.catch_up()
+            self._switch(Served(release))
+        elif self._served is None and pointer.release_id in self._failed and pointer.previous in self._loaded:
+            self._switch(Served(self._loaded[pointer.previous], stand_in=True))
+        elif pointer.release_id is None and self._served is not None:
+            self._switch(None)  # the first release ever was taken back
+
+    def _switch(self, served: Served | None) -> None:
+        """One assignment; requests in flight hold the release that they began with."""
+        self._served = served
+        release_id = served.release.release_id if served else None
+        self._metrics.serves(release_id)
+        log.info("serving %s", release_id)
+
+    def _heartbeat(self) -> None:
+        """Says at once what changed, otherwise now and then."""
+        serving = self._served.release.release_id if self._served else None
+        said = (sorted(self._loaded), serving)
+        if said != self._said or time.monotonic() - self._said_at >= HEARTBEAT_SECONDS:
+            self._ledger().heartbeat(self.replica_id, self._address, said[0], serving, LEASE_SECONDS)
+            self._said, self._said_at = said, time.monotonic()

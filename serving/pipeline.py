@@ -1,0 +1,165 @@
+"""The path of a shelf: hydrate → retrieve → guard → score → arrange, on one release and one snapshot of the log.
+
+A stage that fails is replaced by what `fallbacks.py` names and listed in `degraded`; the guard is the exception: what
+it cannot check is not shown.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from contracts.eligibility import Eligibility
+from contracts.transitions import transition_scores
+from serving import fallbacks, retrieve
+from serving.arrange import Pick, arrange, fill, interleave
+from serving.guard import Guarded, guard
+from serving.hydrate import Hydrator
+from serving.loader import Release
+from serving.member import Ask, Member, Viewer
+from serving.metrics import Metrics
+from serving.vectors import Vectors
+
+log = logging.getLogger("marquee.serving")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Clients:
+    """What a request talks to besides its release."""
+
+    hydrator: Hydrator
+    vectors: Vectors
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates in retrieval order with both scores; (K,) each."""
+
+    title_ids: list[str]
+    retrieval_K: np.ndarray
+    ranker_K: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """One answer, before it is put into words."""
+
+    member: Member
+    picks: list[Pick]
+    pool: Pool
+    degraded: list[str]
+    no_eligible_titles: bool
+
+
+@dataclass
+class Stages:
+    """Times the stages of one request and remembers which were degraded."""
+
+    metrics: Metrics
+    degraded: list[str] = field(default_factory=list)
+
+    def attempt(self, name: str, first: Callable[[], T], otherwise: Callable[[], T]) -> T:
+        """`first`, or where it fails `otherwise` and a degraded stage."""
+        with self.metrics.stage(name):
+            try:
+                return first()
+            except Exception as error:
+                log.warning("%s failed: %s: %s", name, type(error).__name__, error)
+                self._degrade(name)
+                return otherwise()
+
+    def guard(self, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, watched: frozenset[str]) -> Guarded:
+        with self.metrics.stage("guard"):
+            guarded = guard(title_ids, eligibility, viewer, watched)
+        self.metrics.count_removed(guarded.removed.values())
+        return guarded
+
+    def _degrade(self, name: str) -> None:
+        if name not in self.degraded:
+            self.degraded.append(name)
+            self.metrics.degraded.labels(name).inc()
+
+
+def shelf(ask: Ask, release: Release, eligibility: Eligibility, clients: Clients, vouched: bool = False) -> Shelf:
+    """The shelf for `ask`. `vouched`: the token's maturity limit speaks of this one profile (auth.py)."""
+    stages = Stages(clients.metrics)
+    member = stages.attempt("hydrate", lambda: clients.hydrator.hydrate(ask), lambda: fallbacks.cold(ask, vouched))
+    viewer = member.viewer(ask.moment)
+    watched = frozenset() if ask.shows_watched else member.watched
+
+    query_D, found = _retrieve(stages, ask, member, viewer, watched, release, eligibility, clients.vectors)
+    guarded = stages.guard(found.title_ids, eligibility, viewer, watched)
+    pool, picks = _score(stages, ask, member, release, query_D, found, guarded.kept)
+    with clients.metrics.stage("arrange"):
+        picks = _arrange(stages, ask, member, viewer, watched, release, eligibility, picks)
+    if not picks:
+        clients.metrics.empty.inc()
+    return Shelf(member, picks, pool, stages.degraded, no_eligible_titles=not picks)
+
+
+def _retrieve(
+    stages: Stages, ask: Ask, member: Member, viewer: Viewer, watched: frozenset[str], release: Release,
+    eligibility: Eligibility, vectors: Vectors,
+) -> tuple[np.ndarray | None, retrieve.Found]:
+    """The query vector and what the sources found; nothing of either where the tower itself fails."""
+    query_D = stages.attempt("retrieve", lambda: release.query_D(member.history, member.profile, ask.context), lambda: None)
+    if query_D is None:
+        return None, retrieve.Found({})
+    nearest = stages.attempt(
+        "retrieve",
+        lambda: retrieve.search(release, vectors, query_D, viewer, watched),
+        lambda: retrieve.search_exactly(release, eligibility, query_D, viewer, watched),
+    )
+    return query_D, retrieve.combine(release, nearest, member)
+
+
+def _score(
+    stages: Stages, ask: Ask, member: Member, release: Release, query_D: np.ndarray | None, found: retrieve.Found,
+    title_ids: list[str],
+) -> tuple[Pool, list[Pick]]:
+    """The kept candidates in retrieval order, and as picks with all their scores."""
+    if query_D is None or not title_ids:
+        return Pool([], np.zeros(0), np.zeros(0)), []
+    rows_K = release.titles.rows(title_ids)
+    retrieval_K = release.scores_K(query_D, rows_K)
+    order_K = np.argsort(-retrieval_K, kind="stable")
+    rows_K, retrieval_K = rows_K[order_K], retrieval_K[order_K]
+    ids = [release.titles.ids[row] for row in rows_K]
+    transition_K = transition_scores(member.history.title_ids, ids, release.transitions)
+    candidates = release.candidates(rows_K, retrieval_K, transition_K, int(ask.moment.timestamp()))
+    ranker_K = stages.attempt(
+        "score",
+        lambda: release.ranker.score(
+            release.asker(member.profile, ask.context, member.history, member.aggregates), candidates),
+        lambda: retrieval_K,
+    )
+    picks = [
+        Pick(title_id, found.source[title_id], float(score), float(near), float(follows), series, genres[0] if genres else "")
+        for title_id, score, near, follows, series, genres in zip(
+            ids, ranker_K, retrieval_K, transition_K, candidates.series_id, candidates.genres, strict=True)
+    ]
+    return Pool(ids, retrieval_K, ranker_K), picks
+
+
+def _arrange(
+    stages: Stages, ask: Ask, member: Member, viewer: Viewer, watched: frozenset[str], release: Release,
+    eligibility: Eligibility, picks: list[Pick],
+) -> list[Pick]:
+    """The shelf, filled up with popular titles; where there is still nothing, with anything that may be shown."""
+    shelf = arrange(picks, ask.size)
+    if len(shelf) == ask.size and member.known:
+        return shelf
+    popular = stages.guard(fallbacks.popular(release, member.profile), eligibility, viewer, watched).kept
+    if not member.known:
+        known = {pick.title_id: pick for pick in picks}
+        shelf = interleave(shelf, [known.get(t, Pick(t, retrieve.FALLBACK)) for t in popular[:ask.size]], ask.size)
+    shelf = fill(shelf, popular, ask.size, retrieve.FALLBACK)
+    for unwanted in (watched, frozenset()):
+        if not shelf:
+            anything = stages.guard(fallbacks.anything(release, eligibility), eligibility, viewer, unwanted).kept
+            shelf = fill(shelf, anything, ask.size, retrieve.FALLBACK)
+    return shelf
