@@ -77,6 +77,11 @@ class Airflow:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return self.request("GET", path, params={"limit": 100}).json()["task_instances"]
 
+    def xcom(self, dag_id: str, run_id: str, task_id: str) -> str:
+        """The id that a task passed on."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self.request("GET", path, params={"deserialize": "true"}).json()["value"]
+
     def log_tail(self, dag_id: str, run_id: str, task_id: str, attempt: int, lines: int = 15) -> list[str]:
         """The last lines of a task's log, as text."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{max(attempt, 1)}"
