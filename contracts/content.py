@@ -4,8 +4,8 @@ a title that arrives later. Hashed features need no vocabulary file: a new genre
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -34,6 +34,11 @@ class Content:
     year: int | None = None
     runtime_minutes: float | None = None
     maturity: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping) -> "Content":
+        """From a row of `dim_title_version` or of titles.parquet; nulls and absent columns are empty."""
+        return cls(**{f.name: row[f.name] for f in fields(cls) if row.get(f.name) is not None})
 
 
 def _hashed(words: Iterable[str], width: int) -> np.ndarray:
@@ -73,3 +78,11 @@ def content_features(content: Content) -> np.ndarray:
         scalars,
     )
     return np.concatenate(parts).astype(np.float32)
+
+
+def content_matrix(contents: Sequence[Content]) -> np.ndarray:
+    """(N,F) float32, row by row."""
+    out = np.zeros((len(contents), CONTENT_WIDTH), np.float32)
+    for i, content in enumerate(contents):
+        out[i] = content_features(content)
+    return out

@@ -28,6 +28,9 @@ ITEM_INPUTS = ("content", "id_index")
 ITEM_OUTPUT = "vector"
 """Names of the ONNX item tower's inputs (N,F) float32, (N,) int64 (0: no id embedding) and output (N,D), L2 norm 1."""
 
+ID_TITLES = "id_titles"
+"""Metadata of the item tower: JSON list of the titles that have an id embedding; the first has `id_index` 1."""
+
 
 @dataclass(frozen=True)
 class History:

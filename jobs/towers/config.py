@@ -2,7 +2,48 @@
 
 from dataclasses import dataclass
 
+from contracts.errors import UsageError
+
 
 @dataclass(frozen=True)
 class TowersConfig:
+    """One training run. The defaults are FACTS' best on MovieLens-1M but for the epochs."""
+
     seed: int = 7
+
+    # model
+    dimension: int = 64
+    layers: int = 2
+    heads: int = 2
+    feed_forward: int = 128
+    history_length: int = 200
+    dropout: float = 0.2
+
+    # training
+    epochs: int = 8
+    tokens_per_batch: int = 4096  # windows are batched by length up to this many positions, padding included
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warm_up_steps: int = 100
+    temperature: float = 0.05
+    id_masking: float = 0.3  # how often a title trains without its id, so that content alone is a good vector
+    min_plays_for_id: int = 1
+    windows_per_profile: int = 0  # newest windows only; 0: all
+
+    # loss: `full` softmax over every title with a play, `sampled` in-batch and uniform negatives, `auto` by size
+    loss: str = "auto"
+    full_softmax_titles: int = 20_000
+    uniform_negatives: int = 1024
+
+    # early choice, on the last block before retriever_end
+    validation_labels: int = 4000
+    recall_at: int = 100
+
+    def __post_init__(self) -> None:
+        if self.dimension % self.heads:
+            raise UsageError(f"towers: dimension {self.dimension} is not a multiple of heads {self.heads}")
+        if self.loss not in ("auto", "full", "sampled"):
+            raise UsageError(f"towers: loss {self.loss!r}; there are auto, full, sampled")
+
+    def uses_full_softmax(self, titles: int) -> bool:
+        return self.loss == "full" or (self.loss == "auto" and titles <= self.full_softmax_titles)

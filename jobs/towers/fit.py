@@ -1,0 +1,229 @@
+"""The training loop: data in arrays -> trained towers and their curve. Equal seeds and threads give equal weights.
+
+Shape suffixes as in model.py; T titles that train (those with an id embedding), A all titles of the catalogue.
+"""
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from contracts.errors import MarqueeError
+from jobs.towers.config import TowersConfig
+from jobs.towers.dataset import (
+    Batch,
+    Plays,
+    ProfileVersions,
+    Windows,
+    build_windows,
+    context_table,
+    make_batch,
+    plan_batches,
+)
+from jobs.towers.losses import full_softmax, sampled_softmax
+from jobs.towers.model import Towers
+
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Plays known before the retriever's end; labels from `holdout` (epoch microseconds) on are for early choice."""
+
+    title_ids: list[str]  # A, sorted
+    content_AF: np.ndarray
+    plays: Plays
+    versions: ProfileVersions
+    holdout: int
+
+    def id_index(self, min_plays: int) -> np.ndarray:
+        """(A,) int64: titles with enough plays before the holdout count from 1, in title order; 0 for the others."""
+        trained = self.plays.title[self.plays.time < self.holdout]
+        counts = np.bincount(trained, minlength=len(self.title_ids))
+        has_id = counts >= max(min_plays, 1)
+        return np.where(has_id, np.cumsum(has_id), 0)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of the curve; recall is None where nothing was held out."""
+
+    loss: float
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    towers: Towers
+    id_titles: list[str]
+    curve: list[Epoch]
+    best: int  # epoch chosen, from 0
+    labels: int
+    validation_labels: int
+    popularity_recall: float | None
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes CUDA where there is one."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def make_deterministic(seed: int, threads: int) -> None:
+    """Fixes what makes two runs differ: seeds, thread count, kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs 3 % of the time
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+
+
+class Trainer:
+    """Everything of one run on its device; `run` is the loop."""
+
+    def __init__(self, data: TrainingData, config: TowersConfig, device: torch.device, threads: int) -> None:
+        make_deterministic(config.seed, threads)
+        self.data, self.config, self.device = data, config, device
+        id_index_A = data.id_index(config.min_plays_for_id)
+        self.rows_T = np.flatnonzero(id_index_A)
+        self.windows = self._windows(data.plays.time < data.holdout, id_index_A > 0)
+        self.validation = self._thin(self._windows(data.plays.time >= data.holdout))
+        if not self.windows.labels:
+            raise MarqueeError(f"the towers have nothing to learn from: {len(data.plays)} plays, none of them a label")
+        self.id_index_A = torch.as_tensor(id_index_A, device=device)
+        self.content_AF = torch.as_tensor(data.content_AF, device=device)
+        self.features_EX = torch.as_tensor(data.plays.features(), device=device)
+        self.profile_VP = torch.as_tensor(data.versions.features, device=device)
+        self.context_RC = torch.as_tensor(context_table(), device=device)
+        self.rows = torch.as_tensor(self.rows_T, device=device)
+        self.content_TF = self.content_AF[self.rows]
+        self.trained_A = self.id_index_A - 1  # row among the trained titles; -1 for the others
+        counts = np.bincount(id_index_A[self.windows.target] - 1, minlength=len(self.rows_T))
+        self.frequency_T = torch.as_tensor(counts / counts.sum(), dtype=torch.float32, device=device)
+        self.towers = Towers(config, len(self.rows_T)).to(device)
+        self.random = np.random.default_rng(config.seed)
+
+    def _windows(self, span: np.ndarray, is_trained_A: np.ndarray | None = None) -> Windows:
+        plays = self.data.plays
+        label = plays.engaged & span
+        if is_trained_A is not None:
+            label &= is_trained_A[plays.title]
+        return build_windows(plays, self.data.versions, label, self.config.history_length, self.config.windows_per_profile)
+
+    def _thin(self, windows: Windows) -> Windows:
+        """A fixed sample of whole windows, until it has about `validation_labels`."""
+        counts = np.diff(windows.label_start)
+        order = np.random.default_rng(self.config.seed).permutation(len(windows))
+        keep = np.sort(order[: np.searchsorted(np.cumsum(counts[order]), self.config.validation_labels) + 1])
+        labels = np.flatnonzero(np.isin(np.repeat(np.arange(len(windows)), counts), keep))
+        return Windows(windows.start[keep], windows.length[keep], windows.profile_row[keep],
+                       np.append(0, np.cumsum(counts[keep])), windows.position[labels], windows.target[labels],
+                       windows.context_row[labels])
+
+    def run(self, watch: Callable[[Iterable, str], Iterable] = lambda steps, _: steps) -> Fitted:
+        """Trains for the configured epochs and keeps the one with the best recall on the holdout (the last, without)."""
+        plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
+        total = max(self.config.epochs * len(plan), 1)
+        optimiser = torch.optim.AdamW(self.towers.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.98),
+                                      weight_decay=self.config.weight_decay)
+        warm_up = min(self.config.warm_up_steps, max(total // 10, 1))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm_up, total))
+        curve: list[Epoch] = []
+        best, best_weights = 0, None
+        for epoch in range(self.config.epochs):
+            losses = []
+            for chosen in watch(plan, f"epoch {epoch + 1}/{self.config.epochs}"):
+                loss = self.loss(make_batch(self.data.plays, self.windows, chosen))
+                optimiser.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.towers.parameters(), GRADIENT_NORM)
+                optimiser.step()
+                schedule.step()
+                losses.append(loss.detach())
+            curve.append(Epoch(float(torch.stack(losses).mean()), self.recall()))
+            if best_weights is None or (curve[-1].recall or 0.0) >= (curve[best].recall or 0.0):
+                best, best_weights = epoch, copy.deepcopy(self.towers.state_dict())
+            plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
+        if best_weights is not None:
+            self.towers.load_state_dict(best_weights)
+        return Fitted(self.towers.eval(), [self.data.title_ids[row] for row in self.rows_T], curve, best,
+                      self.windows.labels, self.validation.labels, self.popularity_recall())
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The batch's loss; a part of the titles goes without its id, each time another."""
+        self.towers.train()
+        target_N = self.trained_A[self._on_device(batch.target_N)]
+        history_BL = self._on_device(batch.title_BL)
+        history_BL = torch.where(history_BL >= 0, self.trained_A[history_BL], -1)
+        if self.config.uses_full_softmax(len(self.rows_T)):
+            vectors_TD = self._item_vectors(torch.arange(len(self.rows_T), device=self.device))
+            query_ND = self._queries(batch, history_BL, vectors_TD)
+            return full_softmax(query_ND, vectors_TD, target_N, self.config.temperature)
+        negative_U = self._on_device(self.random.integers(len(self.rows_T), size=self.config.uniform_negatives))
+        needed, place = torch.unique(torch.cat([target_N, negative_U, history_BL[history_BL >= 0]]), return_inverse=True)
+        vectors_ND = self._item_vectors(needed)
+        local_BL = history_BL.clone()
+        local_BL[history_BL >= 0] = place[len(target_N) + len(negative_U) :]
+        query_ND = self._queries(batch, local_BL, vectors_ND)
+        target_ND, negative_UD = F.embedding(place[: len(target_N) + len(negative_U)], vectors_ND).split(
+            [len(target_N), len(negative_U)])
+        return sampled_softmax(query_ND, target_ND, negative_UD, target_N, negative_U, self.frequency_T,
+                               self.config.temperature)
+
+    def _item_vectors(self, trained: Tensor) -> Tensor:
+        """(N,D) training vectors of trained titles, some of them from content alone."""
+        masked = torch.as_tensor(self.random.random(len(trained)) < self.config.id_masking, device=self.device)
+        return self.towers.item(self.content_TF[trained], torch.where(masked, 0, trained + 1))
+
+    def _queries(self, batch: Batch, row_BL: Tensor, vectors_TD: Tensor) -> Tensor:
+        """(N,D) one query a label; `row_BL` are rows of `vectors_TD`, -1 for padding."""
+        padded = torch.cat([vectors_TD.new_zeros(1, vectors_TD.shape[1]), vectors_TD])
+        event_BL = self._on_device(batch.event_BL)
+        features_BLE = self.features_EX[event_BL] * (row_BL >= 0)[..., None]
+        state_BSD = self.towers.query.states(F.embedding(row_BL + 1, padded), features_BLE,
+                                             self.profile_VP[self._on_device(batch.profile_row_B)])
+        place_N = self._on_device(batch.label_row_N * state_BSD.shape[1] + batch.position_N)
+        state_ND = F.embedding(place_N, state_BSD.flatten(0, 1))
+        return self.towers.query.query(state_ND, self.context_RC[self._on_device(batch.context_row_N)])
+
+    @torch.no_grad()
+    def recall(self) -> float | None:
+        """Recall@K of the held-out labels among the whole catalogue, new titles by their content."""
+        if not self.validation.labels:
+            return None
+        self.towers.eval()
+        vectors_AD = self.towers.item(self.content_AF, self.id_index_A)
+        hits = 0
+        for chosen in plan_batches(self.validation, self.config.tokens_per_batch):
+            batch = make_batch(self.data.plays, self.validation, chosen)
+            query_ND = self._queries(batch, self._on_device(batch.title_BL), vectors_AD)
+            target_N = self._on_device(batch.target_N)
+            score_NA = query_ND @ vectors_AD.T
+            rank_N = (score_NA > score_NA.gather(1, target_N[:, None])).sum(1)
+            hits += int((rank_N < self.config.recall_at).sum())
+        return hits / self.validation.labels
+
+    def popularity_recall(self) -> float | None:
+        """What the K most played titles would have found: the least that learning must beat."""
+        if not self.validation.labels:
+            return None
+        counts = np.bincount(self.windows.target, minlength=len(self.data.title_ids))
+        top = np.argsort(-counts, kind="stable")[: self.config.recall_at]
+        return float(np.isin(self.validation.target, top).mean())
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device)
+
+
+def _rate(step: int, warm_up: int, total: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1.0 + math.cos(math.pi * min((step - warm_up) / max(total - warm_up, 1), 1.0)))

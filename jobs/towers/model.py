@@ -1,0 +1,117 @@
+"""The towers.
+
+Item tower: linear(content) + id embedding, L2-normalised. Query tower: pre-LN causal transformer (Xiong et al., 2020)
+over the item vectors of recent plays, led by a position made of the profile; the context joins at the end, so that one
+pass over a history answers requests after each of its plays.
+
+Shape suffixes: B windows, L plays, S = L + 1 positions, D vector width, E event features, P profile, C context,
+F content, N titles or labels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from contracts.content import CONTENT_WIDTH
+from contracts.query import CONTEXT_WIDTH, EVENT_WIDTH, PROFILE_WIDTH
+from jobs.towers.config import TowersConfig
+
+
+class ItemTower(nn.Module):
+    """(N,F) content, (N,) id index (0: none) -> (N,D), L2 norm 1."""
+
+    def __init__(self, config: TowersConfig, titles: int) -> None:
+        super().__init__()
+        self.content = nn.Linear(CONTENT_WIDTH, config.dimension)
+        self.id = nn.Embedding(titles + 1, config.dimension, padding_idx=0)
+        nn.init.normal_(self.content.weight, std=0.02)
+        nn.init.zeros_(self.content.bias)
+        nn.init.normal_(self.id.weight, std=0.02)
+        with torch.no_grad():
+            self.id.weight[0].zero_()
+
+    def forward(self, content_NF: Tensor, id_index_N: Tensor) -> Tensor:
+        return F.normalize(self.content(content_NF) + self.id(id_index_N), dim=-1)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each on a normalised residual."""
+
+    def __init__(self, config: TowersConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm_attention = nn.LayerNorm(config.dimension)
+        self.qkv = nn.Linear(config.dimension, 3 * config.dimension)
+        self.out = nn.Linear(config.dimension, config.dimension)
+        self.norm_feed = nn.LayerNorm(config.dimension)
+        self.feed = nn.Sequential(
+            nn.Linear(config.dimension, config.feed_forward), nn.GELU(), nn.Dropout(config.dropout),
+            nn.Linear(config.feed_forward, config.dimension),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
+        x_BSD = x_BSD + self.dropout(self.attend(self.norm_attention(x_BSD), hidden_SS))
+        return x_BSD + self.dropout(self.feed(self.norm_feed(x_BSD)))
+
+    def attend(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
+        """Written out, since fused kernels differ between devices and some are not deterministic. No dropout on the
+        attention itself: drawing it cost a fifth of the training time."""
+        width = x_BSD.shape[-1] // self.heads
+        parts = self.qkv(x_BSD).unflatten(-1, (3, self.heads, width)).permute(2, 0, 3, 1, 4)
+        query_BHSW, key_BHSW, value_BHSW = parts[0], parts[1], parts[2]
+        score_BHSS = query_BHSW @ key_BHSW.transpose(-1, -2) * width**-0.5 + hidden_SS
+        mixed_BHSW = score_BHSS.softmax(-1) @ value_BHSW
+        return self.out(mixed_BHSW.transpose(1, 2).flatten(2))
+
+
+class QueryTower(nn.Module):
+    """History, profile and context -> query vector in the titles' space."""
+
+    def __init__(self, config: TowersConfig) -> None:
+        super().__init__()
+        d = config.dimension
+        self.scale = d**0.5  # a unit vector's components are small beside the other inputs
+        self.title = nn.Linear(d, d, bias=False)
+        self.event = nn.Linear(EVENT_WIDTH, d)
+        self.profile = nn.Linear(PROFILE_WIDTH, d)
+        self.position = nn.Parameter(torch.randn(config.history_length + 1, d) * 0.02)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(d)
+        self.context = nn.Linear(CONTEXT_WIDTH, d, bias=False)
+        self.out = nn.Linear(d, d)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def states(self, vectors_BLD: Tensor, features_BLE: Tensor, profile_BP: Tensor) -> Tensor:
+        """(B,S,D): the state after 0, 1, … L plays. Causal, so padding on the right changes nothing before it."""
+        about_BD = self.profile(profile_BP)
+        plays_BLD = self.title(vectors_BLD * self.scale) + self.event(features_BLE) + about_BD[:, None]
+        x_BSD = torch.cat([about_BD[:, None], plays_BLD], dim=1)
+        steps = x_BSD.shape[1]
+        x_BSD = self.dropout(x_BSD + self.position[:steps])
+        hidden_SS = torch.full((steps, steps), float("-inf"), device=x_BSD.device).triu(1)
+        for block in self.blocks:
+            x_BSD = block(x_BSD, hidden_SS)
+        return self.norm(x_BSD)
+
+    def query(self, state_ND: Tensor, context_NC: Tensor) -> Tensor:
+        """(N,D), L2 norm 1."""
+        return F.normalize(self.out(state_ND + self.context(context_NC)), dim=-1)
+
+    def forward(
+        self, history_vectors: Tensor, history_features: Tensor, history_mask: Tensor, profile: Tensor, context: Tensor
+    ) -> Tensor:
+        """One query a row, after its last valid play; what ONNX exports. Inputs as contracts.query.QUERY_INPUTS."""
+        state_BSD = self.states(history_vectors, history_features, profile)
+        step_S = torch.arange(state_BSD.shape[1], device=state_BSD.device)
+        chosen_BS = (step_S == history_mask.sum(1, keepdim=True)).to(state_BSD.dtype)
+        return self.query((chosen_BS[:, None] @ state_BSD).squeeze(1), context)
+
+
+class Towers(nn.Module):
+    """Both towers; `titles` have an id embedding."""
+
+    def __init__(self, config: TowersConfig, titles: int) -> None:
+        super().__init__()
+        self.item = ItemTower(config, titles)
+        self.query = QueryTower(config)
