@@ -14,6 +14,7 @@ from contracts.settings import Settings
 from ledger import database, eligibility, journal
 from ledger import pointer as pointers
 from ledger.database import reading, writing
+from ledger.errors import StaleVersion
 from ledger.journal import By
 from ledger.rows import Pointer, ReleaseRow, Replica, Transition
 from ledger.schema import CURSORS, RELEASES, REPLICAS
@@ -113,6 +114,17 @@ class Ledger:
         """The probe failed or is overdue: the release before serves again, the candidate is `rolled_back`."""
         with writing(self.engine) as connection:
             return pointers.revert(connection, expected_version, arm, self._by(actor, reason, details))
+
+    def resolve_overdue(self, actor: str, arm: str = CONTROL_ARM) -> Pointer | None:
+        """Returns to the release before where a probe's deadline has passed (whoever made it is gone); the pointer
+        after it, or None where nothing was overdue. Safe for many callers at once: one of them does it."""
+        pointer = self.pointer(arm)
+        if pointer is None or pointer.phase != "probing" or pointer.deadline > datetime.now(UTC):
+            return None
+        try:
+            return self.revert(pointer.version, arm, actor, f"the probe did not end by {pointer.deadline:%H:%M:%S} UTC")
+        except StaleVersion:
+            return None
 
     # --- replicas -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,214 @@
+"""`marquee launches`: landed title and licence versions to the eligibility log, every minute, outside Spark.
+
+A record enters when its source knew it, not before; a malformed one never, and is counted: what is not in the log is not
+eligible. Intervals that were read whole are not read again.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts import clock
+from contracts.eligibility import FAR, Record
+from contracts.errors import MarqueeError
+from contracts.landing import TABLES, Interval, list_intervals, read_marker, table_files
+from contracts.settings import Settings
+from ledger import Ledger, open_ledger
+
+log = logging.getLogger("marquee")
+
+Row = dict[str, Any]
+
+
+class Malformed(Exception):
+    """This record cannot be read; the message is the reason that is counted."""
+
+
+@dataclass
+class Reading:
+    """One interval: records in the order in which they became known, and what was left out."""
+
+    records: list[Record] = field(default_factory=list)
+    malformed: int = 0
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Appends what is new, and returns a probe that is overdue. MarqueeError, after everything else was appended, names
+    the files that cannot be read: a closure may be in them."""
+    ledger = open_ledger(settings)
+    overdue = ledger.resolve_overdue("launches")
+    return catch_up(settings, ledger) | {"reverted_overdue": overdue is not None}
+
+
+def catch_up(settings: Settings, ledger: Ledger) -> dict[str, Any]:
+    """Brings the log to the present of this home."""
+    now = int(clock.now(settings.home).timestamp())
+    known, appended, malformed, broken = ledger.cursors(), 0, 0, []
+    for interval, folder in list_intervals(settings.landing):
+        name = f"landing/{interval.name}"
+        try:
+            signature = _signature(folder)
+            cursor = known.get(name)
+            if cursor and cursor["signature"] == signature and (cursor["next_due"] is None or cursor["next_due"] > now):
+                continue
+            reading = read_interval(interval, folder)
+        except (MarqueeError, pa.ArrowException, OSError, ValueError) as error:
+            broken.append(f"{folder}: {str(error).splitlines()[0]}")
+            continue
+        due = [record for record in reading.records if record.known_at <= now]
+        next_due = min((record.known_at for record in reading.records if record.known_at > now), default=None)
+        position = {"signature": signature, "next_due": next_due, "malformed": reading.malformed}
+        appended += ledger.append_eligibility(_newest(ledger, due), cursor=(name, position))
+        malformed += reading.malformed
+    if malformed:
+        log.warning("%d malformed title or licence records were left out; `marquee land check` says which", malformed)
+    if broken:
+        raise MarqueeError(f"the eligibility log is not complete: {'; '.join(broken)}")
+    return {"appended": appended, "head": ledger.eligibility_head(), "malformed": malformed}
+
+
+def read_interval(interval: Interval, folder: Path) -> Reading:
+    """All title and licence records of a landed interval. Raises what pyarrow, json or the file system raises for a
+    file that is none."""
+    end = datetime(interval.last.year, interval.last.month, interval.last.day, tzinfo=UTC) + timedelta(days=1)
+    times = _Times(timedelta(seconds=float(read_marker(folder).get("received_lag_seconds") or 0)), end)
+    reading = Reading()
+    for table, convert in (("titles", _title), ("licences", _licence)):
+        for path in table_files(folder, table):
+            for row in _rows(path, table):
+                try:
+                    reading.records.append(convert(row, times))
+                except Malformed:
+                    reading.malformed += 1
+    reading.records.sort(key=lambda record: (record.known_at, record.key))
+    return reading
+
+
+def _newest(ledger: Ledger, records: list[Record]) -> list[Record]:
+    """Leaves out versions older than one that the log has: a late record never undoes a newer one."""
+    known = ledger.eligibility_known(sorted({record.title_id for record in records}))
+    return [r for r in records if r.known_at >= known.get((r.kind, r.title_id, r.window_id), r.known_at)]
+
+
+@dataclass(frozen=True)
+class _Times:
+    """When a record without `received_at` counts as known: event time plus the declared lag, never after its interval."""
+
+    lag: timedelta
+    end: datetime
+
+    def known_at(self, row: Row) -> datetime:
+        event_time = _moment(row, "event_time")
+        received = _moment(row, "received_at", required=False)
+        if received is None:
+            received = max(event_time, min(event_time + self.lag, self.end - timedelta(microseconds=1)))
+        return received
+
+
+def _title(row: Row, times: _Times) -> Record:
+    """A title version; known maturity counts from `valid_from` on."""
+    maturity = _whole(row, "maturity")
+    if maturity is not None and not 0 <= maturity <= 18:
+        raise Malformed("maturity")
+    from_when = max(times.known_at(row), _moment(row, "valid_from"))
+    return Record(0, "title", _text(row, "title_id"), maturity=maturity, key=f"title:{_text(row, 'event_id')}",
+                  known_at=_ceil(from_when))
+
+
+def _licence(row: Row, times: _Times) -> Record:
+    closes = _moment(row, "closes_at", required=False)
+    return Record(
+        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market", 64),
+        opens_at=_ceil(_moment(row, "opens_at")), closes_at=FAR if closes is None else math.floor(closes.timestamp()),
+        revoked=_flag(row, "revoked"), key=f"licence:{_text(row, 'event_id')}", known_at=_ceil(times.known_at(row)),
+    )
+
+
+def _rows(path: Path, table: str) -> Iterator[Row]:
+    """Rows of a Parquet or JSON Lines file; a line that is no JSON object is an empty row, so that it is counted."""
+    if path.suffix == ".jsonl":
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            yield from (_json_row(line) for line in lines if line.strip())
+        return
+    file = pq.ParquetFile(path)
+    wanted = [c.name for c in TABLES[table].columns if c.name in file.schema_arrow.names]
+    for batch in file.iter_batches(columns=wanted):
+        yield from _microseconds(batch).to_pylist()
+
+
+def _microseconds(batch: pa.RecordBatch) -> pa.Table:
+    """Nanoseconds would come out as something other than datetime."""
+    schema = pa.schema([
+        f.with_type(pa.timestamp("us", f.type.tz)) if pa.types.is_timestamp(f.type) else f for f in batch.schema
+    ])
+    return pa.Table.from_batches([batch]).cast(schema, safe=False)
+
+
+def _json_row(line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def _text(row: Row, name: str, longest: int = 200) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip() or len(value) > longest:
+        raise Malformed(name)
+    return value
+
+
+def _moment(row: Row, name: str, required: bool = True) -> datetime | None:
+    value = row.get(name)
+    if value is None and not required:
+        return None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment.timestamp()
+        return moment
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise Malformed(name) from None
+
+
+def _whole(row: Row, name: str) -> int | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise Malformed(name) from None
+    if isinstance(value, bool) or not number.is_integer():
+        raise Malformed(name)
+    return int(number)
+
+
+def _flag(row: Row, name: str) -> bool:
+    value = row.get(name)
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), value)
+    if value is not None and not isinstance(value, bool):
+        raise Malformed(name)
+    return bool(value)
+
+
+def _ceil(moment: datetime) -> int:
+    return math.ceil(moment.timestamp())
+
+
+def _signature(folder: Path) -> str:
+    """Changes when the interval's files do."""
+    if content := read_marker(folder).get("content_sha256"):
+        return str(content)
+    files = [path for table in ("titles", "licences") for path in table_files(folder, table)]
+    return json.dumps([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
