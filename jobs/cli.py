@@ -30,8 +30,8 @@ Json = Annotated[bool, typer.Option("--json", help="one line of JSON for machine
 
 @land_app.command()
 def world(
-    recipe: Annotated[str, typer.Option(help="nano, demo or large")] = "demo",
-    seed: int = 7,
+    recipe: Annotated[str | None, typer.Option(help="nano, demo or large; default: the home's, or demo")] = None,
+    seed: Annotated[int | None, typer.Option(help="default: the home's, or 7")] = None,
     next_day: Annotated[bool, typer.Option("--next", help="land the day after the last landed one, shown by the live release")] = False,
 ) -> None:
     """Simulate a streaming service: history and the next day, or one more day."""
