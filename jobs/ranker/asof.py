@@ -15,6 +15,9 @@ from contracts.query import History
 
 END_OF_TIME = np.iinfo(np.int64).max
 
+NEWEST_PLAYS = 200
+"""As many as serving's history keeps."""
+
 
 def microseconds(column: pa.ChunkedArray, missing: int = END_OF_TIME) -> np.ndarray:
     """(N,) int64 of a timestamp column."""
@@ -127,9 +130,10 @@ class Plays:
                    mine["engaged"].fill_null(False).to_numpy(zero_copy_only=False).astype(bool))
 
     def before(self, profile_id: str, at: int) -> tuple[History, frozenset[str]]:
-        """The history, oldest first, and the titles engaged with: what happened and was known before `at`."""
+        """The newest history, oldest first, and every title engaged with: what happened and was known before `at`."""
         start, end = self.spans.get(profile_id, (0, 0))
         part = np.arange(start, end)
         part = part[(self.event_time[part] < at) & (self.known_at[part] < at)]
-        history = History(list(self.title_ids[part]), self.event_time[part] / 1e6, self.completion[part], self.rating[part])
-        return history, frozenset(self.title_ids[part[self.engaged[part]]])
+        watched = frozenset(self.title_ids[part[self.engaged[part]]])
+        new = part[-NEWEST_PLAYS:]
+        return History(list(self.title_ids[new]), self.event_time[new] / 1e6, self.completion[new], self.rating[new]), watched

@@ -103,15 +103,16 @@ def requests_from(table: pa.Table) -> list[Request]:
             Profile(row["profile_id"], row["market"] or "", "", bool(row["is_kids"]), row["maturity_limit"] or 0,
                     row["preferred_genres"] or (), row["language"] or "", row["attributes"] or ()),
             Context(_utc(row["event_time"]), row["device"] or "", row["surface"] or "home"),
-            {name: row[name] for name in PROFILE_FEATURES},
+            {name: row[name] for name in PROFILE_FEATURES} | {"last_play_at": _utc(row["last_play_at"])},
             dict(zip(row["relevant_titles"] or (), row["relevant_gains"] or ())),
         )
         for row in rows
     ]
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _utc(moment: datetime | None) -> datetime | None:
+    """A moment without a zone is UTC, as everywhere."""
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""The two-minute card: what an approver reads in the question itself. Markdown that Airflow renders: tables and lists."""
+
+from collections.abc import Iterator
+
+from jobs.evaluation.evidence import Evidence, GoldenShelf
+from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, lost_slices
+from jobs.evaluation.gates import FAILED, NOT_APPLICABLE, PASSED
+
+SHOWN = 8
+LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", "recall_at_200": "recall@200",
+          "coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
+          "popularity_share_at_10": "popular titles@10"}
+
+
+def card(evidence: Evidence) -> str:
+    """Verdict first, then why, figures, slices, a shelf, changes, and how to take it back."""
+    sections = (_verdict, _gates, _figures, _slices, _shelf, _changes, _identity)
+    return "\n".join(line for section in sections for line in (*section(evidence), "")).rstrip() + "\n"
+
+
+def _verdict(e: Evidence) -> Iterator[str]:
+    counts = {v: sum(gate.verdict == v for gate in e.gates) for v in (PASSED, FAILED, NOT_APPLICABLE)}
+    said = "BLOCKED: do not promote" if e.failed else "every gate that applies passed"
+    yield f"## {e.release_id}: {said}"
+    yield (f"{counts[PASSED]} gates passed, {counts[FAILED]} failed, {counts[NOT_APPLICABLE]} not applicable; judged on "
+           f"{e.figures['requests']} requests of {e.figures['profiles']} profiles of {e.day}.")
+    yield e.live_note
+
+
+def _gates(e: Evidence) -> Iterator[str]:
+    for gate in e.failed:
+        yield f"- **failed: {gate.name}** ({gate.rule}): {gate.reason}" + ("" if gate.overridable else " Not overridable.")
+    for gate in e.gates:
+        if gate.verdict == NOT_APPLICABLE:
+            yield f"- not applicable: {gate.name} ({gate.rule}): {gate.reason}"
+    for gate in e.gates:
+        if gate.verdict == PASSED and gate.group == "quality":
+            yield f"- passed: {gate.name}: {gate.reason}"
+
+
+def _figures(e: Evidence) -> Iterator[str]:
+    systems = e.figures["systems"]
+    yield "| | " + " | ".join(systems) + " |"
+    yield "| --- |" + " --- |" * len(systems)
+    for name, label in LABELS.items():
+        yield f"| {label} | " + " | ".join(_number(systems[s].get(name)) for s in systems) + " |"
+    if CANDIDATE in e.latency_ms:
+        measured = [f"{_number(e.latency_ms[s]['p50'], 0)} / {_number(e.latency_ms[s]['p99'], 0)}" if s in e.latency_ms else ""
+                    for s in systems]
+        yield "| shelf ms p50 / p99 | " + " | ".join(measured) + " |"
+
+
+def _slices(e: Evidence) -> Iterator[str]:
+    baseline = LIVE if LIVE in e.figures["differences"] else POPULARITY
+    lost = lost_slices(e.figures, baseline)
+    if not e.figures["slices"]:
+        yield "No slice had enough requests to be shown."
+    elif not lost:
+        yield f"No slice lost significantly against {baseline} ({len(e.figures['slices'])} looked at)."
+    for s in lost:
+        d = s["differences"][baseline]
+        yield (f"- slice that lost against {baseline}: {s['name']} {s['value']} ({s['requests']} requests): NDCG@10 "
+               f"{d['ours']:.4f} against {d['theirs']:.4f}")
+
+
+def _shelf(e: Evidence) -> Iterator[str]:
+    shelf = next((g for g in e.golden if g.watched), None)
+    if shelf is None:
+        return
+    yield f"A synthetic profile's shelf in {shelf.market} ({shelf.says}: {_plain(', '.join(shelf.watched[:3]))} …)"
+    yield ""
+    yield from _before_after(shelf)
+
+
+def _before_after(shelf: GoldenShelf) -> Iterator[str]:
+    if shelf.before is None:
+        yield "| | candidate |"
+        yield "| --- | --- |"
+        for place, name in enumerate(shelf.after[:SHOWN], 1):
+            yield f"| {place} | {_plain(name)} |"
+        return
+    yield "| | live | candidate |"
+    yield "| --- | --- | --- |"
+    for place in range(min(SHOWN, max(len(shelf.before), len(shelf.after)))):
+        pair = [_plain(names[place]) if place < len(names) else "" for names in (shelf.before, shelf.after)]
+        yield f"| {place + 1} | {pair[0]} | {pair[1]} |"
+
+
+def _changes(e: Evidence) -> Iterator[str]:
+    changes, baseline = e.changes, e.live
+    if baseline is None:
+        yield "Nothing is live: this would be the first release."
+        return
+    rows = [f"{t.table} {t.rows} rows" + (f" ({t.rows - t.rows_live:+d})" if t.rows_live is not None else " (new)")
+            for t in changes.tables if not t.same_content]
+    yield f"Changed since {baseline}:"
+    yield f"- data: {'; '.join(rows) or 'nothing'}"
+    yield f"- code: {'the same' if changes.code[0] == changes.code[1] else f'{changes.code[0]} to {changes.code[1]}'}"
+    yield f"- recipe: {_pairs(changes.recipe)}"
+    yield f"- libraries: {_pairs(changes.libraries)}"
+
+
+def _identity(e: Evidence) -> Iterator[str]:
+    yield f"- payload digest `{e.payload_digest}`"
+    yield f"- compared with `{e.live or 'nothing'}`; the evidence digest stands in the question and in manifest.json"
+    back = f"`marquee release rollback --reason …` returns to `{e.live}`" if e.live else "there is no release to return to yet"
+    yield f"- taking it back: {back}"
+    yield f"- ranker: {e.ranker.get('kind')} ({e.ranker.get('reason')})"
+
+
+def _pairs(found: dict) -> str:
+    return "; ".join(f"{name} {before} to {after}" for name, (before, after) in found.items()) or "the same"
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _plain(text: str) -> str:
+    """A name inside a table cell: it must not end the cell or start markup."""
+    return "".join(" " if c in "\r\n" else f"\\{c}" if c in "|*_`[]<>\\" else c for c in text)
+
+

@@ -1,0 +1,90 @@
+"""The judge's own look at eligibility, from the ledger's log: independent of what the server filtered."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from contracts.eligibility import Eligibility, Record
+from jobs.evaluation.requests import Judged
+from jobs.evaluation.shadow import Answer
+from ledger import Ledger
+
+
+@dataclass
+class EligibilityLog:
+    """The log, as of any of its numbers."""
+
+    records: Sequence[Record]
+    _states: dict[int, Eligibility] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, ledger: Ledger) -> "EligibilityLog":
+        records: list[Record] = []
+        while more := ledger.eligibility_since(records[-1].seq if records else 0):
+            records += more
+        return cls(records)
+
+    @property
+    def head(self) -> int:
+        return self.records[-1].seq if self.records else 0
+
+    def at(self, seq: int) -> Eligibility:
+        if seq not in self._states:
+            state = Eligibility()
+            state.apply(record for record in self.records if record.seq <= seq)
+            self._states[seq] = state
+        return self._states[seq]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A title that must not have been on a shelf, and why."""
+
+    request_id: str
+    title_id: str
+    reason: str
+
+
+def ineligible(judged: Sequence[Judged], answers: Sequence[Answer], log: EligibilityLog) -> list[Violation]:
+    """Titles that the log, at the number that the answer names, does not allow at the moment of the request."""
+    return [
+        Violation(one.request_id, title, reason)
+        for one, answer in zip(judged, answers, strict=True)
+        for title in answer.titles
+        if (reason := log.at(answer.eligibility_seq).why_not(title, one.market, one.maturity_limit, one.at))
+    ]
+
+
+def watched_again(judged: Sequence[Judged], answers: Sequence[Answer]) -> list[Violation]:
+    """Watched titles on shelves that do not say that they are degraded (the last resort before an empty shelf)."""
+    return [
+        Violation(one.request_id, title, "watched")
+        for one, answer in zip(judged, answers, strict=True) if not answer.degraded
+        for title in answer.titles if title in one.watched
+    ]
+
+
+def needlessly_empty(judged: Sequence[Judged], answers: Sequence[Answer], log: EligibilityLog) -> list[str]:
+    """Requests whose shelf was empty while the log had an eligible title for them."""
+    return [
+        one.request_id for one, answer in zip(judged, answers, strict=True)
+        if answer.error is None and not answer.titles
+        and any(log.at(answer.eligibility_seq).why_not(title, one.market, one.maturity_limit, one.at) is None
+                for title in log.at(answer.eligibility_seq).maturity)
+    ]
+
+
+def allowed(titles: Iterable[str], one: Judged, state: Eligibility, at_most: int) -> list[str]:
+    """The first `at_most` of the titles that the request could be shown and had not watched, each once."""
+    kept: dict[str, None] = {}
+    for title in titles:
+        if len(kept) == at_most:
+            break
+        if title not in one.watched and state.why_not(title, one.market, one.maturity_limit, one.at) is None:
+            kept[title] = None
+    return list(kept)
+
+
+def popular_order(fallback: Mapping[tuple[str, str], Sequence[str]], one: Judged) -> list[str]:
+    """The market's fallback order, the profile's cohort first: the popularity baseline before filtering."""
+    cohorts = ("kids", "general") if one.is_kids else ("general", "kids")
+    return [title for cohort in cohorts for title in fallback.get((one.market, cohort), ())]

@@ -1,0 +1,41 @@
+"""What an approver is shown, as one typed value; the card, the report and the JSON files are views of it."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from jobs.evaluation.changes import Changes
+from jobs.evaluation.gates import FAILED, Gate
+
+
+class GoldenShelf(BaseModel):
+    """A synthetic profile's shelf before (the live release) and after (the candidate); names that a person can read."""
+
+    profile: str
+    says: str
+    market: str
+    watched: list[str]
+    before: list[str] | None
+    after: list[str]
+
+
+class Evidence(BaseModel):
+    release_id: str
+    day: str
+    payload_digest: str
+    live: str | None
+    live_comparable: bool
+    live_note: str
+    verdict: str
+    gates: list[Gate]
+    figures: dict[str, Any]
+    health: dict[str, Any]
+    latency_ms: dict[str, dict[str, float]]
+    golden: list[GoldenShelf]
+    changes: Changes
+    ranker: dict[str, Any]
+    curve: dict[str, list[float]]
+
+    @property
+    def failed(self) -> list[Gate]:
+        return [gate for gate in self.gates if gate.verdict == FAILED]

@@ -1,0 +1,101 @@
+"""Figures of ranked lists, as pure functions of numpy arrays and title ids.
+
+Shape suffixes: N requests, P profiles, S bootstrap samples.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+AT = 10
+RECALL_AT = 200
+
+
+def hit_rate(ranked: Sequence[str], relevant: Mapping[str, int], at: int = AT) -> float:
+    """1 where any of the first `at` titles was engaged with."""
+    return float(any(title in relevant for title in ranked[:at]))
+
+
+def reciprocal_rank(ranked: Sequence[str], relevant: Mapping[str, int], at: int = AT) -> float:
+    """1 / place of the first title that was engaged with, 0 below `at` (Voorhees, TREC-8, 1999)."""
+    return next((1.0 / place for place, title in enumerate(ranked[:at], 1) if title in relevant), 0.0)
+
+
+def ndcg(ranked: Sequence[str], relevant: Mapping[str, int], at: int = AT) -> float:
+    """NDCG with gain 2^engagement - 1 and discount 1 / log2(1 + place) (Järvelin & Kekäläinen, 2002; gain of Burges et
+    al., 2005). The ideal list holds everything engaged with, shown or not."""
+    ideal = _dcg(sorted(relevant.values(), reverse=True)[:at])
+    return _dcg([relevant.get(title, 0) for title in ranked[:at]]) / ideal if ideal else 0.0
+
+
+def _dcg(gains: Sequence[int]) -> float:
+    return float(sum((2.0**gain - 1.0) / np.log2(1.0 + place) for place, gain in enumerate(gains, 1)))
+
+
+def recall(pool: Sequence[str], relevant: Mapping[str, int], at: int = RECALL_AT) -> float:
+    """Share of what was engaged with that is among the first `at`; 0 where nothing was."""
+    return len(set(pool[:at]) & set(relevant)) / len(relevant) if relevant else 0.0
+
+
+def coverage(shelves: Sequence[Sequence[str]], catalogue: int, at: int = AT) -> float:
+    """Share of the catalogue that any shelf shows (Ge et al., RecSys 2010, catalogue coverage)."""
+    return len({title for shelf in shelves for title in shelf[:at]}) / catalogue if catalogue else 0.0
+
+
+def intra_list_diversity(shelf: Sequence[str], genres_of: Mapping[str, Sequence[str]], at: int = AT) -> float:
+    """Mean of 1 - Jaccard of the genres over pairs of a shelf (Ziegler et al., WWW 2005); NaN below two titles."""
+    sets = [frozenset(genres_of.get(title, ())) for title in shelf[:at]]
+    pairs = [(a, b) for i, a in enumerate(sets) for b in sets[i + 1 :]]
+    if not pairs:
+        return float("nan")
+    return float(np.mean([1.0 - (len(a & b) / len(a | b) if a | b else 1.0) for a, b in pairs]))
+
+
+def miscalibration(
+    shelf: Sequence[str], history: Sequence[str], genres_of: Mapping[str, Sequence[str]], at: int = AT, alpha: float = 0.01
+) -> float:
+    """KL divergence of the shelf's genre shares from the history's, smoothed by `alpha` (Steck, RecSys 2018, eq. 5);
+    0 is calibrated, NaN without a history or a shelf."""
+    wanted, shown = _genre_shares(history, genres_of), _genre_shares(shelf[:at], genres_of)
+    if not wanted or not shown:
+        return float("nan")
+    return float(sum(p * np.log(p / ((1 - alpha) * shown.get(genre, 0.0) + alpha * p)) for genre, p in wanted.items()))
+
+
+def _genre_shares(titles: Sequence[str], genres_of: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    known = [genres_of[title] for title in titles if genres_of.get(title)]
+    for genres in known:
+        for genre in genres:
+            shares[genre] = shares.get(genre, 0.0) + 1.0 / len(genres) / len(known)
+    return shares
+
+
+def popularity_share(shelves: Sequence[Sequence[str]], popular: frozenset[str], at: int = AT) -> float:
+    """Share of places that popular titles hold."""
+    places = [title in popular for shelf in shelves for title in shelf[:at]]
+    return float(np.mean(places)) if places else 0.0
+
+
+class PairedBootstrap:
+    """Confidence bounds of mean differences, resampling whole profiles (Efron & Tibshirani, 1993, ch. 16): the
+    requests of one profile are not independent. The same seed and profiles give the same bounds."""
+
+    def __init__(self, profiles: Sequence[str], samples: int, seed: int):
+        names, self.profile_N = np.unique(np.asarray(profiles, dtype=object).astype(str), return_inverse=True)
+        self.count = len(names)
+        random = np.random.default_rng(seed)
+        self.weights_SP = random.multinomial(self.count, np.full(self.count, 1.0 / self.count), samples).astype(np.float32)
+
+    def bounds(self, difference_N: np.ndarray, rows: np.ndarray | None = None, confidence: float = 0.95) -> tuple[float, float]:
+        """One-sided lower and upper bounds of the mean difference over `rows` (a mask; None: all), each holding with
+        `confidence`. NaN differences are left out. (NaN, NaN) where nothing is left."""
+        keep = ~np.isnan(difference_N) if rows is None else rows & ~np.isnan(difference_N)
+        if not keep.any():
+            return float("nan"), float("nan")
+        sum_P = np.bincount(self.profile_N[keep], difference_N[keep], self.count)
+        count_P = np.bincount(self.profile_N[keep], minlength=self.count)
+        drawn_S = self.weights_SP @ count_P
+        means_S = (self.weights_SP @ sum_P)[drawn_S > 0] / drawn_S[drawn_S > 0]
+        low, high = np.quantile(means_S, [1.0 - confidence, confidence])
+        return float(low), float(high)
