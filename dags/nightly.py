@@ -6,6 +6,7 @@ from typing import Any
 from airflow.sdk import CronDataIntervalTimetable, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
+from contracts.errors import UsageError
 from contracts.landing import find_interval
 from dags.lib.assets import CANDIDATE
 from dags.lib.defaults import SETTINGS, SPARK, START, task_defaults
@@ -16,8 +17,11 @@ UNTIL = datetime.fromisoformat(SETTINGS.nightly_until).replace(tzinfo=UTC) if SE
 
 
 def landed_folder(ds: str) -> str:
-    """The landed interval of the night; UsageError says which ones there are."""
-    return str(find_interval(SETTINGS.landing, ds)[1])
+    """The landed interval that ends with the night; where there is none, the folder that should have been there."""
+    try:
+        return str(find_interval(SETTINGS.landing, ds)[1])
+    except UsageError:
+        return str(SETTINGS.landing / ds)
 
 
 def passed(result: dict[str, Any]) -> str:

@@ -89,9 +89,8 @@ class Airflow:
                                 headers={"Accept": "application/json"})
         if response.status_code == 404:
             return []
-        content = response.json()["content"]
-        events = [entry.get("event", "") if isinstance(entry, dict) else str(entry) for entry in content]
-        return [event for event in events if event and not event.startswith("::")][-lines:]
+        said = (_said(entry) for entry in response.json()["content"] if isinstance(entry, dict))
+        return [line for text in said for line in text.splitlines() if line.strip()][-lines:]
 
     def questions(self, dag_id: str = "~", run_id: str = "~") -> list[dict]:
         """Questions that wait for a person."""
@@ -106,6 +105,14 @@ class Airflow:
     def question_link(self, dag_id: str, run_id: str, task_id: str) -> str:
         """The page where a person answers this one question."""
         return f"{self.address}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}/required_actions"
+
+
+def _said(entry: dict[str, Any]) -> str:
+    """What the task itself said, or why it failed; empty for what Airflow says around it."""
+    if details := entry.get("error_detail"):
+        return str(details[0].get("exc_value", "")) if entry.get("logger") == "task" else ""
+    around = ("task", "airflow.dag_processing", "airflow.sdk.definitions")
+    return "" if str(entry.get("logger", "task")).startswith(around) else str(entry.get("event", ""))
 
 
 def _detail(response: httpx.Response) -> str:

@@ -54,7 +54,7 @@ def all_services(settings: Settings) -> list[Service]:
     def airflow_part(part: str) -> Callable[[], bool]:
         return lambda: airflow_health(settings).get(part) == "healthy"
 
-    return [s for s in [
+    return [
         Service("milvus", milvus_command(settings.home / "milvus", settings.milvus_port), base,
                 lambda: answers(settings.milvus_port), "milvus_port"),
         Service("airflow-api", [*airflow, "api-server"], airflow_env, airflow_part("metadatabase"), "airflow_port"),
@@ -62,7 +62,7 @@ def all_services(settings: Settings) -> list[Service]:
         Service("airflow-scheduler", [*airflow, "scheduler"], airflow_env, airflow_part("scheduler")),
         Service("serving", [python, "-m", "serving", "--port", str(settings.serving_port)], base,
                 lambda: ok(f"{settings.serving_address()}/healthz"), "serving_port"),
-    ] if s.name != "serving" or (REPOSITORY / "serving" / "__main__.py").exists()]
+    ]
 
 
 def up(settings: Settings, as_json: bool) -> None:

@@ -69,7 +69,8 @@ class Marquee(BaseOperator):
                 _end_group(self._child)
         reader.join(timeout=5)
         if code:
-            reason = last_words[0] if last_words else f"exit code {code} without a word"
+            said = [*output.strip().splitlines()[-1:], *last_words]
+            reason = said[-1] if said else f"`{' '.join(command[3:])}` ended with exit code {code} without a word"
             raise (AirflowFailException if code == WRONG_USE else AirflowException)(reason)
         return _last_json(output)
 

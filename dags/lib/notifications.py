@@ -43,7 +43,7 @@ class Notify(BaseNotifier):
             "dag": task.dag_id,
             "run": task.run_id,
             "task": task.task_id,
-            "text": str(error) if error else str(getattr(context.get("task"), "subject", "") or ""),
+            "text": (str(error) or type(error).__name__) if error else str(getattr(context.get("task"), "subject", "")),
             "link": f"{link}/required_actions" if self.kind == "waits" else link,
         }
 
