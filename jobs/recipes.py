@@ -26,7 +26,14 @@ class Recipe:
 
 def nano() -> Recipe:
     """Seconds on a laptop: for tests."""
-    return Recipe("nano")
+    return Recipe(
+        "nano",
+        ranker=RankerConfig(max_requests=400, min_training_requests=30, min_validation_requests=20, rounds=(20, 50),
+                            min_rows_in_leaf=20),
+        # a hundred profiles cannot show more than popularity in two days: it is enough not to lose significantly
+        judge=JudgeConfig(max_requests=120, min_requests=20, min_slice_requests=8, bootstrap_samples=400,
+                          popularity_must_be_beaten=False, max_degraded_answers=0.2),
+    )
 
 
 def demo() -> Recipe:
@@ -41,7 +48,11 @@ def movielens() -> Recipe:
 
 def large() -> Recipe:
     """A real service's size, with a GPU."""
-    return Recipe("large")
+    return Recipe(
+        "large",
+        ranker=RankerConfig(max_requests=50_000),
+        judge=JudgeConfig(max_requests=10_000, client_threads=8),
+    )
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (nano, demo, movielens, large)}

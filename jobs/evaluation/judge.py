@@ -7,6 +7,7 @@ Nothing here changes what serves: the payload digest is checked before and named
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -270,13 +271,18 @@ def _health(answers: Sequence[Answer], eligibility: eligible.EligibilityLog, jud
     stages = sorted({stage for answer in answers for stage in answer.degraded})
     return {
         "shelves": len(answers), "failed": sum(answer.error is not None for answer in answers),
-        "first_failure": next((answer.error for answer in answers if answer.error), None),
+        "failures": dict(sorted(Counter(answer.error.split(":")[0] for answer in answers if answer.error).items())),
         "degraded": {stage: sum(stage in answer.degraded for answer in answers) for stage in stages},
         "titles_shown": sum(len(answer.titles) for answer in answers),
-        "ineligible": [asdict(v) for v in eligible.ineligible(judged, answers, eligibility)[:20]],
-        "watched": [asdict(v) for v in eligible.watched_again(judged, answers)[:20]],
+        "ineligible": _by_title(eligible.ineligible(judged, answers, eligibility)),
+        "watched": _by_title(eligible.watched_again(judged, answers)),
         "eligibility_seq": max((answer.eligibility_seq for answer in answers), default=0),
     }
+
+
+def _by_title(violations: Sequence[eligible.Violation]) -> dict[str, int]:
+    """How often each title broke which rule; no release file names a member."""
+    return dict(sorted(Counter(f"{v.title_id}: {v.reason}" for v in violations).items())[:20])
 
 
 def _golden(
@@ -385,11 +391,12 @@ def _enter(ledger: Ledger, manifest: Manifest, before: State) -> None:
     unchanged = row.evidence_digest == manifest.evidence_digest and row.compared_with == manifest.compared_with
     if unchanged and before in (State.JUDGED, State.BLOCKED, State.AWAITING_APPROVAL):
         return
-    ledger.set_digests(manifest.release_id, payload_digest=manifest.payload.payload_digest,
-                       evidence_digest=manifest.evidence_digest, compared_with=manifest.compared_with)
     to = State.BLOCKED if manifest.verdict == "blocked" else State.JUDGED
     reason = f"failed: {', '.join(manifest.failed_gates)}" if manifest.failed_gates else "every gate that applies passed"
     ledger.move(manifest.release_id, to, ACTOR, reason, {"evidence_digest": manifest.evidence_digest})
+    # after the move: a question on older evidence is withdrawn before new digests stand in its place
+    ledger.set_digests(manifest.release_id, payload_digest=manifest.payload.payload_digest,
+                       evidence_digest=manifest.evidence_digest, compared_with=manifest.compared_with)
 
 
 def _result(folder: Path, manifest: Manifest) -> dict[str, Any]:
