@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.content import Content, content_matrix
-from contracts.errors import MarqueeError, UsageError
+from contracts.errors import UsageError
 from contracts.marts import tag_name
 from contracts.query import DEVICES, Profile, profile_features
 from contracts.release import ITEM_TOWER, PROVENANCE, QUERY_TOWER, Provenance, canonical, digest, file_entry

@@ -1,0 +1,77 @@
+"""The physical Milvus collection of a release: a cache that can be made again from its files."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from contracts.eligibility import FAR, NEVER_MATURITY, Eligibility, field_names
+from contracts.errors import MarqueeError
+from contracts.settings import Settings
+
+ID_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a collection must hold: T titles with a vector and scalar fields (T,) int64 by name."""
+
+    title_ids: list[str]
+    vectors_TD: np.ndarray
+    scalars: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.title_ids)
+
+
+def collection_rows(title_ids: list[str], vectors_TD: np.ndarray, state: Eligibility, at: int) -> Rows:
+    """Maturity (unknown: above every limit) and each market's current or next window as of `at` (epoch seconds);
+    where there is none, one that never opens."""
+    maturity = [state.maturity.get(title) for title in title_ids]
+    scalars = {"maturity": np.array([NEVER_MATURITY if m is None else m for m in maturity], np.int64)}
+    for market in state.markets():
+        spans = [state.window(title, market, at) or (FAR, 0) for title in title_ids]
+        opens, closes = field_names(market)
+        scalars[opens], scalars[closes] = np.array(spans, np.int64).reshape(-1, 2).T
+    return Rows(title_ids, vectors_TD, scalars)
+
+
+def connect(settings: Settings) -> MilvusClient:
+    """Raises MarqueeError where no Milvus answers."""
+    try:
+        client = MilvusClient(uri=settings.milvus_address(), token=settings.milvus_token, timeout=30)
+        client.list_collections()
+    except MilvusException as error:
+        raise MarqueeError(f"no Milvus answers at {settings.milvus_address()}: start it (`marquee up`) or set MARQUEE_MILVUS_URL") from error
+    return client
+
+
+def load(
+    client: MilvusClient, name: str, rows: Rows, batch: int, watch: Callable[[Iterable], Iterable] = lambda steps: steps
+) -> None:
+    """Makes the collection anew. Raises MarqueeError where an alias points to it: it may be serving."""
+    if client.has_collection(name):
+        aliases = client.list_aliases(collection_name=name).get("aliases", [])
+        if aliases:
+            raise MarqueeError(f"collection {name} differs from its release but is live as {', '.join(aliases)}: not replaced")
+        client.drop_collection(name)
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("title_id", DataType.VARCHAR, is_primary=True, max_length=ID_LENGTH)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=rows.vectors_TD.shape[1])
+    for field in rows.scalars:
+        schema.add_field(field, DataType.INT64)
+    index = client.prepare_index_params()
+    # FLAT: HNSW and IVF on Lite return too few under tight filters
+    index.add_index(field_name="vector", index_type="FLAT", metric_type="IP")
+    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
+    for start in watch(range(0, len(rows), batch)):
+        client.insert(name, [_row(rows, i) for i in range(start, min(start + batch, len(rows)))])
+    client.flush(name)
+    client.load_collection(name)
+
+
+def _row(rows: Rows, i: int) -> dict:
+    scalars = {field: int(values[i]) for field, values in rows.scalars.items()}
+    return {"title_id": rows.title_ids[i], "vector": rows.vectors_TD[i].tolist(), **scalars}

@@ -1,0 +1,33 @@
+"""What is played soon after what: co-occurrence of a play with the next few of the same profile, nearer ones more
+(sequential kNN; FACTS' best with the next five, 1/distance). Serving reads it through contracts/transitions.py.
+
+Shape suffixes: E plays, R rows of the table.
+"""
+
+import numpy as np
+
+
+def transitions(
+    profile_E: np.ndarray, title_E: np.ndarray, age_days_E: np.ndarray, reach: int, per_title: int,
+    half_life_days: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(R,) from, (R,) to, (R,) float32 weight; sorted by from, then strongest first, then to.
+
+    Plays are sorted by (profile, time). A pair counts 1/distance, halved for every `half_life_days` since its second
+    play (0: never); a title does not follow itself. The `per_title` strongest of each `from` stay.
+    """
+    titles = int(title_E.max(initial=-1)) + 1
+    keys, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
+    recency_E = 0.5 ** (age_days_E / half_life_days) if half_life_days else np.ones(len(title_E))
+    for distance in range(1, reach + 1):
+        pair = (profile_E[distance:] == profile_E[:-distance]) & (title_E[distance:] != title_E[:-distance])
+        keys.append(title_E[:-distance][pair].astype(np.int64) * titles + title_E[distance:][pair])
+        weights.append(recency_E[distance:][pair] / distance)
+    unique, place = np.unique(np.concatenate(keys), return_inverse=True)
+    weight = np.bincount(place, np.concatenate(weights), len(unique)).astype(np.float32)
+    source, target = (unique // titles, unique % titles) if titles else (unique, unique)
+    order = np.lexsort((target, -weight, source))
+    source, target, weight = source[order], target[order], weight[order]
+    rank = np.arange(len(source)) - np.searchsorted(source, source)
+    keep = (rank < per_title) & (weight > 0)
+    return source[keep], target[keep], weight[keep]
