@@ -1,0 +1,74 @@
+"""The eligibility log: numbered, in order, each landed record once."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from contracts.eligibility import Record
+from ledger import Ledger
+
+
+def title(name: str, maturity: int | None, key: str = "", known_at: int = 0) -> Record:
+    return Record(0, "title", name, maturity=maturity, key=key, known_at=known_at)
+
+
+def test_records_are_numbered_in_order(ledger: Ledger):
+    assert ledger.eligibility_head() == 0
+    assert ledger.append_eligibility([title("b", 7, "1"), title("a", 13, "2")]) == 2
+    assert [(r.seq, r.title_id, r.maturity) for r in ledger.eligibility_since(0)] == [(1, "b", 7), (2, "a", 13)]
+    assert [r.title_id for r in ledger.eligibility_since(1)] == ["a"]
+    assert [r.title_id for r in ledger.eligibility_since(0, limit=1)] == ["b"]
+    assert ledger.eligibility_head() == 2
+
+
+def test_appending_again_adds_nothing(ledger: Ledger):
+    records = [title("a", 7, "e1"), title("a", 13, "e2"), title("a", 7, "e3")]
+    assert ledger.append_eligibility(records) == 3, "a version may return to what it was"
+    assert ledger.append_eligibility(records) == 0
+    assert ledger.append_eligibility([*records, title("b", 0, "e4")]) == 1
+    assert ledger.eligibility_since(0)[-1].title_id == "b"
+
+
+def test_windows_keep_their_fields(ledger: Ledger):
+    window = Record(0, "licence", "a", window_id="w", market="nl", opens_at=10, closes_at=20, revoked=True, key="k")
+    ledger.append_eligibility([window])
+    found = ledger.eligibility_since(0)[0]
+    assert (found.kind, found.window_id, found.market, found.opens_at, found.closes_at, found.revoked) == (
+        "licence", "w", "nl", 10, 20, True)
+
+
+def test_the_cursor_moves_with_the_records_or_not_at_all(ledger: Ledger):
+    ledger.append_eligibility([title("a", 7, "e1")], cursor=("landing/x", {"signature": "s"}))
+    assert ledger.cursors() == {"landing/x": {"signature": "s"}}
+    broken = Record(0, "title", None, key="e2")
+    try:
+        ledger.append_eligibility([title("b", 7, "e3"), broken], cursor=("landing/x", {"signature": "t"}))
+    except Exception as error:
+        assert "title_id" in str(error)
+    else:
+        raise AssertionError("a title without an id was taken")
+    assert ledger.cursors() == {"landing/x": {"signature": "s"}}
+    assert ledger.eligibility_head() == 1
+
+
+def test_writers_at_once_lose_nothing_and_readers_miss_nothing(ledger: Ledger):
+    """A reader that follows the numbers sees every record, though four write beside it."""
+    seen: list[str] = []
+
+    def write(worker: int) -> None:
+        for i in range(20):
+            ledger.append_eligibility([title(f"{worker}-{i}-{j}", 7, f"{worker}-{i}-{j}") for j in range(3)])
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, worker) for worker in range(4)]
+        head = 0
+        while not all(w.done() for w in writers) or head < ledger.eligibility_head():
+            for record in ledger.eligibility_since(head):
+                assert record.seq > head
+                head = record.seq
+                seen.append(record.title_id)
+        assert all(w.result() is None for w in writers)
+    assert len(seen) == len(set(seen)) == 4 * 20 * 3
+
+
+def test_the_newest_known_version_is_told_apart(ledger: Ledger):
+    ledger.append_eligibility([title("a", 7, "1", known_at=100), title("a", 13, "2", known_at=50), title("b", 1, "3", known_at=9)])
+    assert ledger.eligibility_known(["a"]) == {("title", "a", ""): 100}
