@@ -108,12 +108,15 @@ def begin(ds: Ds) -> None:
 
 
 @app.command()
-def towers(release: Release) -> None:
+def towers(
+    release: Release,
+    force: Annotated[bool, typer.Option("--force", help="train again, even where both towers are there already")] = False,
+) -> None:
     """Train the two towers; ONNX with parity checks."""
     from jobs.recipes import recipe
     from jobs.towers import train as step
     settings = load()
-    runtime.emit(step.run(settings, release, recipe(settings.recipe).towers))
+    runtime.emit(step.run(settings, release, recipe(settings.recipe).towers, force))
 
 
 @app.command()

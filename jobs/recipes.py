@@ -28,6 +28,8 @@ def nano() -> Recipe:
     """Seconds on a laptop: for tests."""
     return Recipe(
         "nano",
+        towers=TowersConfig(dimension=32, layers=1, feed_forward=64, history_length=32, dropout=0.1, epochs=10,
+                            tokens_per_batch=512, warm_up_steps=20, recall_at=20),
         ranker=RankerConfig(max_requests=400, min_training_requests=30, min_validation_requests=20, rounds=(20, 50),
                             min_rows_in_leaf=20),
         # a hundred profiles cannot show more than popularity in two days: it is enough not to lose significantly
@@ -38,18 +40,21 @@ def nano() -> Recipe:
 
 def demo() -> Recipe:
     """The demo world: minutes on two cores."""
-    return Recipe("demo")
+    return Recipe("demo", towers=TowersConfig(history_length=64, epochs=6, tokens_per_batch=3072))
 
 
 def movielens() -> Recipe:
     """MovieLens-1M and latest-small: no impressions, one market."""
-    return Recipe("movielens")
+    # old co-occurrences count like new ones: a night here is weeks long
+    return Recipe("movielens", index=IndexConfig(transition_half_life_days=0.0, fallback_half_life_days=90.0))
 
 
 def large() -> Recipe:
     """A real service's size, with a GPU."""
     return Recipe(
         "large",
+        towers=TowersConfig(dimension=128, heads=4, feed_forward=256, history_length=128, epochs=4,
+                            tokens_per_batch=32_768, uniform_negatives=4096, windows_per_profile=2),
         ranker=RankerConfig(max_requests=50_000),
         judge=JudgeConfig(max_requests=10_000, client_threads=8),
     )

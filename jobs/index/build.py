@@ -107,7 +107,8 @@ def transition_table(plays: pa.Table, split: TimeSplit, config: IndexConfig) -> 
     names, title_E = _coded(plays["title_id"])
     _, profile_E = _coded(plays["profile_id"])
     source, target, weight = transitions(profile_E, title_E, _age_days(plays, split), config.transition_reach,
-                                         config.transitions_per_title, config.transition_half_life_days)
+                                         config.transitions_per_title, config.transition_half_life_days,
+                                         config.transition_shrinkage)
     return pa.table({"from_title": names.take(pa.array(source)), "to_title": names.take(pa.array(target)),
                      "weight": pa.array(weight, pa.float32())})
 

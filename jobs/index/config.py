@@ -12,6 +12,7 @@ class IndexConfig:
     transition_reach: int = 5
     transitions_per_title: int = 100
     transition_half_life_days: float = 30.0  # 0: old and new plays count the same
+    transition_shrinkage: float = 20.0
 
     # popularity by market and cohort
     fallback_half_life_days: float = 7.0
