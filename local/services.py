@@ -59,7 +59,7 @@ def all_services(settings: Settings) -> list[Service]:
                 lambda: answers(settings.milvus_port), "milvus_port"),
         Service("airflow-api", [*airflow, "api-server"], airflow_env, airflow_part("metadatabase"), "airflow_port"),
         Service("airflow-dag-processor", [*airflow, "dag-processor"], airflow_env, airflow_part("dag_processor")),
-        Service("airflow-scheduler", [*airflow, "scheduler"], airflow_env, airflow_part("scheduler")),
+        Service("airflow-scheduler", [*airflow, "scheduler", "--skip-serve-logs"], airflow_env, airflow_part("scheduler")),
         Service("serving", [python, "-m", "serving", "--port", str(settings.serving_port)], base,
                 lambda: ok(f"{settings.serving_address()}/healthz"), "serving_port"),
     ]

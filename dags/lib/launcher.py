@@ -5,6 +5,7 @@ task's log, and its last line is the reason where the task fails.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -40,23 +41,39 @@ class Marquee(BaseOperator):
         super().__init__(**more)
         self.arguments = list(arguments)
         self.returns = returns
-        self._child: subprocess.Popen[str] | None = None
+        self._command: Command | None = None
 
     def execute(self, context: Any) -> str | None:
-        """Raises AirflowFailException (no retry) for wrong use or bad input, AirflowException for a failed command."""
-        result = self._run([sys.executable, "-m", "jobs.cli", *filter(None, self.arguments)])
+        """Raises what Command.run raises, and AirflowException where the JSON lacks the value to pass on."""
+        self._command = Command([sys.executable, "-m", "jobs.cli", *filter(None, self.arguments)], self.log)
+        result = self._command.run()
         if self.returns is None:
             return None
-        return self.returns(result) if callable(self.returns) else str(result[self.returns])
+        if callable(self.returns):
+            return self.returns(result)
+        if self.returns not in result:
+            raise AirflowException(f"the command's result has no {self.returns!r}: {sorted(result)}")
+        return str(result[self.returns])
 
     def on_kill(self) -> None:
         """The task was told to end: the command and all that it started end with it."""
-        if self._child is not None:
-            _end_group(self._child)
+        if self._command is not None:
+            self._command.kill()
 
-    def _run(self, command: list[str]) -> dict[str, Any]:
-        self.log.info("marquee %s", " ".join(command[3:]))
-        self._child = subprocess.Popen(command, cwd=REPOSITORY, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+
+class Command:
+    """A subprocess in a process group of its own, whose last line of standard output is a JSON object."""
+
+    def __init__(self, command: list[str], log: logging.Logger) -> None:
+        self.command, self.log = command, log
+        self._child: subprocess.Popen[str] | None = None
+
+    def run(self) -> dict[str, Any]:
+        """The JSON. Raises AirflowFailException (no retry) for wrong use or bad input, AirflowException for a failed
+        command; the message is the last line that the command said."""
+        name = " ".join(self.command[2:])
+        self.log.info("%s", name)
+        self._child = subprocess.Popen(self.command, cwd=REPOSITORY, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, start_new_session=True, preexec_fn=_die_with_parent())
         last_words: deque[str] = deque(maxlen=1)
         reader = threading.Thread(target=self._relay, args=(self._child.stderr, last_words), daemon=True)
@@ -65,14 +82,18 @@ class Marquee(BaseOperator):
             output = self._child.stdout.read()
             code = self._child.wait()
         finally:
-            if self._child.poll() is None:
-                _end_group(self._child)
+            self.kill()
         reader.join(timeout=5)
         if code:
             said = [*output.strip().splitlines()[-1:], *last_words]
-            reason = said[-1] if said else f"`{' '.join(command[3:])}` ended with exit code {code} without a word"
+            reason = said[-1] if said else f"`{name}` ended with exit code {code} without a word"
             raise (AirflowFailException if code == WRONG_USE else AirflowException)(reason)
         return _last_json(output)
+
+    def kill(self) -> None:
+        """Ends the process group; harmless where it has ended."""
+        if self._child is not None:
+            _end_group(self._child)
 
     def _relay(self, stream: IO[str], last_words: deque[str]) -> None:
         for line in stream:
@@ -94,11 +115,11 @@ def _last_json(output: str) -> dict[str, Any]:
 
 
 def _end_group(child: subprocess.Popen) -> None:
-    """SIGTERM to the child's process group, SIGKILL after a grace period."""
+    """SIGTERM to the child's process group, SIGKILL after a grace period; what the child left behind goes too."""
     for what in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(child.pid, what)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # macOS says EPERM of a group of zombies
             return
         try:
             child.wait(GRACE_SECONDS)
