@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -45,7 +46,7 @@ def postgres(tmp_path_factory) -> str:
         _wait_ready(bin_folder, port)
         yield f"postgresql://marquee@127.0.0.1:{port}/postgres"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # at once, whoever is connected
         server.wait(30)
         shutil.rmtree(data, ignore_errors=True)
 

@@ -2,6 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from sqlalchemy.exc import IntegrityError
+
 from contracts.eligibility import Record
 from ledger import Ledger
 
@@ -39,12 +42,8 @@ def test_the_cursor_moves_with_the_records_or_not_at_all(ledger: Ledger):
     ledger.append_eligibility([title("a", 7, "e1")], cursor=("landing/x", {"signature": "s"}))
     assert ledger.cursors() == {"landing/x": {"signature": "s"}}
     broken = Record(0, "title", None, key="e2")
-    try:
+    with pytest.raises(IntegrityError, match="title_id"):
         ledger.append_eligibility([title("b", 7, "e3"), broken], cursor=("landing/x", {"signature": "t"}))
-    except Exception as error:
-        assert "title_id" in str(error)
-    else:
-        raise AssertionError("a title without an id was taken")
     assert ledger.cursors() == {"landing/x": {"signature": "s"}}
     assert ledger.eligibility_head() == 1
 

@@ -1,5 +1,8 @@
 """States and history: what may follow what, and that the two never part."""
 
+from datetime import UTC, datetime
+from itertools import pairwise
+
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as rules
@@ -46,8 +49,6 @@ def test_unknown_releases_are_named(ledger: Ledger):
 
 
 def test_times_are_the_homes_present(home, ledger: Ledger):
-    from datetime import UTC, datetime
-
     clock.set_now(home.home, datetime(2026, 4, 1, 6, tzinfo=UTC))
     row = ledger.begin("r1", "2026-03-31", "begin")
     assert row.created_at.date().isoformat() == "2026-04-01"
@@ -70,7 +71,7 @@ def test_only_allowed_steps_are_taken(ledger: Ledger, path: list[State]):
     assert ledger.get(release_id).state == expected
     history = ledger.transitions(release_id)
     assert history[0].from_state is None
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in pairwise(history):
         assert after.from_state == before.to_state
         assert after.to_state in ALLOWED[after.from_state]
 

@@ -1,6 +1,5 @@
 """The live pointer: one winner of each compare-and-swap, and states that move with it or not at all."""
 
-import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,8 @@ import pytest
 
 from contracts.release import State
 from contracts.settings import Settings
-from ledger import ForbiddenTransition, Ledger, StaleVersion, open_ledger
+from ledger import ForbiddenTransition, Ledger, StaleVersion
+from tests.ledger.ledger_workers import at_once, count_up
 
 TO_APPROVAL = (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL)
 
@@ -113,7 +113,7 @@ def test_every_step_refuses_a_version_that_passed(ledger: Ledger, step: str):
         "confirm": lambda v: ledger.confirm(v), "revert": lambda v: ledger.revert(v), "withdraw": lambda v: ledger.withdraw(v),
     }
     for version in (0, before.version - 1, before.version + 1):
-        with pytest.raises(StaleVersion, match="moved|candidate"):
+        with pytest.raises(StaleVersion, match=r"moved|candidate"):
             steps[step](version)
     assert ledger.pointer() == before
 
@@ -152,26 +152,9 @@ def test_one_of_many_threads_wins_each_version(ledger: Ledger):
     assert ledger.pointer().version == version + 1
 
 
-def _count_up(home: Settings, name: str, times: int) -> None:
-    """Proposes again and again until it has won so many times."""
-    ledger, won = open_ledger(home), 0
-    while won < times:
-        try:
-            ledger.propose(name, ledger.pointer().version)
-            won += 1
-        except StaleVersion:
-            pass
-
-
 def test_no_swap_is_lost_between_processes(home: Settings, ledger: Ledger):
     approved(ledger, "first", "a", "b", "c")
     go_live(ledger, "first")
     before = ledger.pointer().version
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_count_up, args=(home, name, 15)) for name in "abc"]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
+    assert at_once(count_up, [(home, name, 15) for name in "abc"]) == [0, 0, 0]
     assert ledger.pointer().version == before + 3 * 15

@@ -1,6 +1,5 @@
 """Opening a ledger: migrated once, by one of many, to the schema that the code has."""
 
-import multiprocessing
 import time
 
 import pytest
@@ -13,6 +12,7 @@ from sqlalchemy import text
 from contracts.settings import Settings
 from ledger import Ledger, database, open_ledger
 from ledger.schema import METADATA
+from tests.ledger.ledger_workers import at_once, open_once
 
 
 def test_head_names_the_newest_migration():
@@ -36,19 +36,11 @@ def test_opening_again_is_cheap(home: Settings, ledger: Ledger):
     again.close()
 
 
-def _open(home: Settings) -> None:
-    open_ledger(home).releases()
-
-
 def test_many_may_open_it_first(home: Settings):
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_open, args=(home,)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
-    assert open_ledger(home).releases() == []
+    assert at_once(open_once, [(home,)] * 3) == [0, 0, 0]
+    ledger = open_ledger(home)
+    assert ledger.releases() == []
+    ledger.close()
 
 
 def test_sqlite_keeps_a_write_ahead_log_and_waits_for_writers(tmp_path):
