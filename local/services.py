@@ -83,7 +83,7 @@ def start(settings: Settings) -> Settings:
         services = all_services(settings)
         if not processes.supervisor_pid(settings.home):
             processes.stop_leftovers(settings.home)
-            _require_free_ports(settings, services)
+            require_free_ports(settings, services)
             with _saying("Preparing Airflow's metadata"):
                 _migrate(settings)
             processes.spawn_supervisor(settings.home, airflow_environment.base(settings), settings.logs / "supervisor.log")
@@ -99,7 +99,8 @@ def down(settings: Settings) -> None:
     print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
 
 
-def _require_free_ports(settings: Settings, services: list[Service]) -> None:
+def require_free_ports(settings: Settings, services: list[Service]) -> None:
+    """UsageError names the port that somebody else listens on, and the variable that chooses another."""
     for service in services:
         if service.port_setting and not is_free(port := getattr(settings, service.port_setting)):
             raise UsageError(

@@ -19,6 +19,9 @@ from local.services import Service, all_services
 DEATHS, WITHIN_SECONDS = 6, 300.0
 """A service that dies this often within this time is given up."""
 
+BACKOFF_SECONDS = 2.0
+"""Before the first restart; doubled at each further one, 30 s at most."""
+
 log = logging.getLogger("marquee.supervisor")
 
 
@@ -47,7 +50,7 @@ class Child:
             self.deaths.append(now)
             log.warning("%s died with exit code %s", self.service.name, self.process.returncode)
             self.process = None
-            self.not_before = now + min(2.0 ** len(self.deaths), 30.0)
+            self.not_before = now + min(BACKOFF_SECONDS * 2 ** (len(self.deaths) - 1), 30.0)
             if len(self.deaths) == DEATHS and now - self.deaths[0] < WITHIN_SECONDS:
                 self.given_up = True
                 processes.give_up(home, self.service.name)

@@ -1,5 +1,7 @@
 """The DAGs as Airflow sees them: they parse, without work at parse time, with a page for 3 a.m., in the agreed shape."""
 
+from itertools import pairwise
+
 import pytest
 
 DAGS = {"nightly", "promote", "launches", "roll_back"}
@@ -35,7 +37,7 @@ def test_the_night_in_order(parsed):
     order = ["land.check", "land.launches", "ingest", "warehouse", "features.examples", "features.tonight", "features.materialise",
              "train.begin", "train.towers", "train.index", "train.ranker", "train.seal", "judge.judge", "judge.offer"]
     assert set(order) == set(tasks)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         assert after in tasks[before]["downstream"], f"{before} >> {after}"
     assert parsed["dags"]["nightly"]["max_active_runs"] == 1
 

@@ -28,7 +28,7 @@ def test_passes_on_the_last_line():
 
 @pytest.mark.parametrize(("code", "kind"), [(1, AirflowException), (2, AirflowFailException)])
 def test_the_last_words_are_the_reason(code, kind):
-    with pytest.raises(kind, match="^marquee: the day is empty$") as caught:
+    with pytest.raises(kind, match=r"^marquee: the day is empty$") as caught:
         command(f"import sys; print('first', file=sys.stderr); print('marquee: the day is empty', file=sys.stderr); sys.exit({code})").run()
     assert isinstance(caught.value, AirflowFailException) == (code == 2), "bad input is not tried again"
 
@@ -57,7 +57,14 @@ def test_killing_ends_the_command_and_what_it_started(tmp_path):
         f"open({str(pids)!r} + '.new', 'w').write(f'{{os.getpid()}} {{child.pid}}'); os.rename({str(pids)!r} + '.new', {str(pids)!r})\n"
         "time.sleep(600)\n")
     errors = []
-    thread = threading.Thread(target=lambda: errors.append(pytest.raises(AirflowException, running.run)))
+
+    def run() -> None:
+        try:
+            running.run()
+        except AirflowException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
     thread.start()
     found = _wait_for(pids)
     running.kill()
