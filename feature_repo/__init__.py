@@ -25,6 +25,7 @@ def quiet() -> None:
     warnings whenever one of its modules is imported; so this is called after such imports."""
     logging.getLogger("feast").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*experimental feature", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", message=".*shadows an attribute in parent", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"feast\..*")
 
 

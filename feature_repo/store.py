@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from feast import FeatureStore, RepoConfig
+from feast import FeatureService, FeatureStore, FeatureView, RepoConfig
 
 import feature_repo
 from contracts.settings import Settings
@@ -59,7 +59,18 @@ def _online_config(settings: Settings) -> dict[str, Any]:
 
 
 def _registered(store: FeatureStore) -> bool:
-    views = {view.name: view for view in store.registry.list_feature_views(PROJECT)}
-    services = {service.name: service for service in store.registry.list_feature_services(PROJECT)}
-    return all(views.get(view.name) == view for view in VIEWS) and all(
-        services.get(service.name) == service for service in SERVICES)
+    views = {view.name: _identity(view) for view in store.registry.list_feature_views(PROJECT)}
+    services = {service.name: _members(service) for service in store.registry.list_feature_services(PROJECT)}
+    return all(views.get(view.name) == _identity(view) for view in VIEWS) and all(
+        services.get(service.name) == _members(service) for service in SERVICES)
+
+
+def _identity(view: FeatureView) -> tuple:
+    """What makes a view's definition; Feast's own equality also looks at what applying it adds."""
+    source = view.batch_source
+    features = sorted((field.name, str(field.dtype)) for field in view.features)
+    return features, view.entities, view.ttl, view.online, source.query, source.timestamp_field, source.created_timestamp_column
+
+
+def _members(service: FeatureService) -> list[str]:
+    return sorted(projection.name for projection in service.feature_view_projections)

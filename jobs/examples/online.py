@@ -18,8 +18,7 @@ from feature_repo.store import apply, open_store
 from jobs import runtime
 from jobs.examples import distribution
 from jobs.examples.distribution import Distribution, Limits
-from jobs.examples.population import described, online_rows
-from jobs.examples.training import profile_path
+from jobs.examples.population import described, online_rows, profile_path
 from jobs.lake import read
 from ledger import open_ledger
 
@@ -63,7 +62,7 @@ def _guard(settings: Settings, rows: dict[str, pa.Table], limits: Limits) -> str
 def _live_distributions(settings: Settings) -> tuple[str, dict[str, Distribution]] | None:
     ledger = open_ledger(settings)
     pointer = ledger.pointer()
-    if pointer is None:
+    if pointer is None or pointer.release_id is None:
         return None
     release = ledger.get(pointer.release_id)
     path = profile_path(settings, str(release.day))

@@ -1,6 +1,7 @@
 """The newest row of every profile at a tag: what goes online. Read without Spark; DuckDB picks the newest."""
 
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -33,6 +34,11 @@ def online_rows(settings: Settings, record: TagRecord) -> dict[str, pa.Table]:
 def described(rows: dict[str, pa.Table], reference: dict[str, Distribution] | None = None) -> dict[str, Distribution]:
     """View name → the distribution of its rows, without key and time columns; with a reference, in its buckets."""
     return {name: describe(table, ignore=NOT_FEATURES, reference=(reference or {}).get(name)) for name, table in rows.items()}
+
+
+def profile_path(settings: Settings, ds: str) -> Path:
+    """The distributions of the night's newest profile rows: what a release of that night was trained beside."""
+    return settings.lake / "tags" / f"{tag_name(ds)}.profile.json"
 
 
 def newest(rows: pa.Table, profiles: pa.Table, view: FeatureView, end: datetime) -> pa.Table:

@@ -5,7 +5,6 @@ guard compares with, and last the record: its existence means that the rows are 
 """
 
 import hashlib
-from pathlib import Path
 
 from feast import FeatureStore
 from pyspark.sql import DataFrame, SparkSession
@@ -19,7 +18,7 @@ from feature_repo.feature_views import profile_daily, profile_declared, title_da
 from feature_repo.store import apply, open_store
 from jobs import runtime
 from jobs.examples import distribution
-from jobs.examples.population import described, online_rows
+from jobs.examples.population import described, online_rows, profile_path
 from jobs.examples.requests import judge_requests, ranker_impressions, ranker_requests
 from jobs.examples.retrieval import INSTANT, bind, with_features
 from jobs.lake import read
@@ -63,11 +62,6 @@ def training_rows(store: FeatureStore, marts: dict[str, DataFrame], record: TagR
     if record.has_impressions:
         shown = with_features(store, shown, [title_daily], lag=split.counts_lag)
     return {"requests": _final(requests, "requests", record.ds), "impressions": _final(shown, "impressions", record.ds)}
-
-
-def profile_path(settings: Settings, ds: str) -> Path:
-    """The distributions of the night's newest profile rows: what a release of that night was trained beside."""
-    return settings.lake / "tags" / f"{tag_name(ds)}.profile.json"
 
 
 def _require_both_roles(asked: DataFrame, record: TagRecord) -> None:
