@@ -88,7 +88,8 @@ class Release:
                          for column in (history.title_ids, history.times, history.completion, history.rating)))
         vectors = self.vectors_ND[self.titles.rows(seen.title_ids)]
         inputs = query_inputs(seen, vectors, profile, context, length)
-        return self.tower.run([QUERY_OUTPUT], inputs)[0][0]
+        read = {given.name for given in self.tower.get_inputs()}
+        return self.tower.run([QUERY_OUTPUT], {name: rows for name, rows in inputs.items() if name in read})[0][0]
 
     def scores_K(self, query_D: np.ndarray, rows_K: np.ndarray) -> np.ndarray:
         """(K,) float64 retrieval scores. Always from the release's own vectors, whoever found the candidates, so that
@@ -202,7 +203,7 @@ def _tower(path: Path, threads: int) -> ort.InferenceSession:
     tower = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = {given.name for given in tower.get_inputs()}
     if names - set(QUERY_INPUTS) or QUERY_OUTPUT not in {out.name for out in tower.get_outputs()}:
-        raise ReleaseError(f"{path}: inputs {sorted(names)}, expected {list(QUERY_INPUTS)} and output {QUERY_OUTPUT}")
+        raise ReleaseError(f"{path}: inputs {sorted(names)}, expected of {list(QUERY_INPUTS)} and output {QUERY_OUTPUT}")
     return tower
 
 

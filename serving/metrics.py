@@ -21,7 +21,8 @@ class Metrics:
         self.stages = Histogram("marquee_stage_seconds", "time of a shelf's stage", ["stage"],
                                 buckets=BUCKETS, registry=self.registry)
         self.degraded = Counter("marquee_degraded", "answers with this stage degraded", ["stage"], registry=self.registry)
-        self.removed = Counter("marquee_guard_removed", "titles that the guard removed", ["reason"], registry=self.registry)
+        self.removed = Counter("marquee_guard_removed", "titles that the guard removed, after which source",
+                               ["after", "reason"], registry=self.registry)
         self.empty = Counter("marquee_no_eligible_titles", "answers without any eligible title", registry=self.registry)
         self.release = Gauge("marquee_release_info", "1 for the release that is served", ["release_id"], registry=self.registry)
         self.switches = Counter("marquee_switches", "changes of the served release", registry=self.registry)
@@ -37,9 +38,11 @@ class Metrics:
         finally:
             self.stages.labels(name).observe(perf_counter() - began)
 
-    def count_removed(self, reasons: Iterable[str]) -> None:
+    def count_removed(self, after: str, reasons: Iterable[str]) -> None:
+        """After `retrieve` only what the index does not know yet is removed; after `fallback` and `similar`, whose
+        orders nobody filtered, also what is simply not for this viewer."""
         for reason, count in Tally(reasons).items():
-            self.removed.labels(reason).inc(count)
+            self.removed.labels(after, reason).inc(count)
 
     def serves(self, release_id: str | None) -> None:
         self.release.clear()

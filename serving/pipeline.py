@@ -69,16 +69,18 @@ class Stages:
                 return first()
             except Exception as error:
                 log.warning("%s failed: %s: %s", name, type(error).__name__, error)
-                self._degrade(name)
+                self.degrade(name)
                 return otherwise()
 
-    def guard(self, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, watched: frozenset[str]) -> Guarded:
+    def guard(
+        self, after: str, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, watched: frozenset[str]
+    ) -> Guarded:
         with self.metrics.stage("guard"):
             guarded = guard(title_ids, eligibility, viewer, watched)
-        self.metrics.count_removed(guarded.removed.values())
+        self.metrics.count_removed(after, guarded.removed.values())
         return guarded
 
-    def _degrade(self, name: str) -> None:
+    def degrade(self, name: str) -> None:
         if name not in self.degraded:
             self.degraded.append(name)
             self.metrics.degraded.labels(name).inc()
@@ -92,7 +94,7 @@ def shelf(ask: Ask, release: Release, eligibility: Eligibility, clients: Clients
     watched = frozenset() if ask.shows_watched else member.watched
 
     query_D, found = _retrieve(stages, ask, member, viewer, watched, release, eligibility, clients.vectors)
-    guarded = stages.guard(found.title_ids, eligibility, viewer, watched)
+    guarded = stages.guard("retrieve", found.title_ids, eligibility, viewer, watched)
     pool, picks = _score(stages, ask, member, release, query_D, found, guarded.kept)
     with clients.metrics.stage("arrange"):
         picks = _arrange(stages, ask, member, viewer, watched, release, eligibility, picks)
@@ -153,13 +155,24 @@ def _arrange(
     shelf = arrange(picks, ask.size)
     if len(shelf) == ask.size and member.known:
         return shelf
-    popular = stages.guard(fallbacks.popular(release, member.profile), eligibility, viewer, watched).kept
+    popular = stages.guard("fallback", fallbacks.popular(release, member.profile), eligibility, viewer, watched).kept
     if not member.known:
         known = {pick.title_id: pick for pick in picks}
         shelf = interleave(shelf, [known.get(t, Pick(t, retrieve.FALLBACK)) for t in popular[:ask.size]], ask.size)
     shelf = fill(shelf, popular, ask.size, retrieve.FALLBACK)
+    return shelf or _last_resort(stages, ask, viewer, watched, release, eligibility)
+
+
+def _last_resort(
+    stages: Stages, ask: Ask, viewer: Viewer, watched: frozenset[str], release: Release, eligibility: Eligibility
+) -> list[Pick]:
+    """Anything that may be shown; watched titles, and a degraded answer, where there is nothing else."""
+    picks: list[Pick] = []
     for unwanted in (watched, frozenset()):
-        if not shelf:
-            anything = stages.guard(fallbacks.anything(release, eligibility), eligibility, viewer, unwanted).kept
-            shelf = fill(shelf, anything, ask.size, retrieve.FALLBACK)
-    return shelf
+        anything = stages.guard("fallback", fallbacks.anything(release, eligibility), eligibility, viewer, unwanted).kept
+        picks = fill([], anything, ask.size, retrieve.FALLBACK)
+        if picks:
+            if watched and not unwanted:
+                stages.degrade("arrange")
+            break
+    return picks

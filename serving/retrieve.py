@@ -8,6 +8,7 @@ Shape suffixes: K candidates, N titles, D vector width.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -37,9 +38,12 @@ class Found:
 
 
 def search(release: Release, vectors: Vectors, query_D: np.ndarray, viewer: Viewer, watched: frozenset[str]) -> list[str]:
-    """The nearest eligible titles by the vector database. Raises vectors.SearchFailed."""
+    """The nearest eligible, unwatched titles by the vector database, `pool_size` of them at most. Raises
+    vectors.SearchFailed."""
+    size = release.spec.pool_size
     expression = search_filter(viewer.market, viewer.maturity_limit, viewer.at)
-    return vectors.search(release.spec.collection, query_D, expression, _limit(release, watched))
+    found = vectors.search(release.spec.collection, query_D, expression, size + min(len(watched), WATCHED_MARGIN))
+    return [title_id for title_id in found if title_id not in watched][:size]
 
 
 def search_exactly(
@@ -47,14 +51,12 @@ def search_exactly(
 ) -> list[str]:
     """The same answer without the vector database: every vector of the release, filtered by the log."""
     scores_N = release.vectors_ND @ query_D
-    limit, found = _limit(release, watched), []
-    for row in np.argsort(-scores_N, kind="stable"):
-        title_id = release.titles.ids[row]
-        if eligibility.why_not(title_id, viewer.market, viewer.maturity_limit, viewer.at) is None:
-            found.append(title_id)
-            if len(found) == limit:
-                break
-    return found
+    nearest = (release.titles.ids[row] for row in np.argsort(-scores_N, kind="stable"))
+    allowed = (
+        title_id for title_id in nearest if title_id not in watched
+        and eligibility.why_not(title_id, viewer.market, viewer.maturity_limit, viewer.at) is None
+    )
+    return list(islice(allowed, release.spec.pool_size))
 
 
 def combine(release: Release, nearest: list[str], member: Member) -> Found:
@@ -68,7 +70,3 @@ def combine(release: Release, nearest: list[str], member: Member) -> Found:
             if title_id in release.titles.row:
                 source.setdefault(title_id, FALLBACK)
     return Found(source)
-
-
-def _limit(release: Release, watched: frozenset[str]) -> int:
-    return release.spec.pool_size + min(len(watched), WATCHED_MARGIN)

@@ -18,6 +18,8 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # each failed search w
 
 CONNECT_SECONDS = 2.0
 LOAD_SECONDS = 10.0
+RARE_PINGS = {"grpc.keepalive_time_ms": 360_000, "grpc.keepalive_permit_without_calls": 0}
+"""pymilvus pings every 10 s; a gRPC server that allows one in 5 minutes, as Lite does, then drops the connection."""
 
 
 class SearchFailed(Exception):
@@ -33,6 +35,7 @@ class Vectors:
         self._budget = budget_seconds
         self._client: MilvusClient | None = None
         self._connecting = Lock()
+        self._error = ""
         self.answers = False
 
     def search(self, collection: str, query_D: np.ndarray, expression: str, limit: int) -> list[str]:
@@ -42,9 +45,9 @@ class Vectors:
             raise SearchFailed("the vector database does not answer")
         try:
             hits = client.search(collection, [query_D], filter=expression, limit=limit, timeout=self._budget)[0]
+            return [hit["title_id"] for hit in hits]
         except Exception as error:
             raise SearchFailed(f"{collection}: {error}") from error
-        return [hit["id"] for hit in hits]
 
     def tend(self, collections: list[str]) -> bool:
         """Connects where needed, and loads those of the collections that are not (a restarted server has forgotten
@@ -57,13 +60,13 @@ class Vectors:
                     client.load_collection(collection, timeout=LOAD_SECONDS)
             if not collections:
                 client.list_collections(timeout=CONNECT_SECONDS)
-            healthy = True
-        except Exception as error:
-            if self.answers:
-                log.warning("the vector database does not answer: %s", error)
-            healthy = False
-        self.answers = healthy
-        return healthy
+            error = ""
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+        if error and error != self._error:
+            log.warning("the vector database does not answer: %s", error)
+        self._error, self.answers = error, not error
+        return self.answers
 
     def close(self) -> None:
         if self._client is not None:
@@ -72,5 +75,6 @@ class Vectors:
     def _connected(self) -> MilvusClient:
         with self._connecting:
             if self._client is None:
-                self._client = MilvusClient(self._address, token=self._token, timeout=CONNECT_SECONDS)
+                self._client = MilvusClient(
+                    self._address, token=self._token, timeout=CONNECT_SECONDS, dedicated=True, grpc_options=RARE_PINGS)
             return self._client

@@ -1,0 +1,251 @@
+"""Following the pointer: preload, swap under load, rollback, overdue probes, a ledger that goes away."""
+
+import shutil
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from threading import Event
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+
+from contracts.eligibility import Record
+from contracts.release import State
+from contracts.settings import Settings
+from ledger import open_ledger
+from serving.app import Service, create_app
+from serving.eligibility import EligibilityLog, extended
+from serving.live import Live
+from serving.member import Ask
+from serving.metrics import Metrics
+from serving.pipeline import Clients, shelf
+from serving.vectors import Vectors
+from tests.serving.doubles import ONE, OTHER, Broken, Given, member
+from tests.serving.tiny_world import KEY, NOW, bearer
+
+SOON = timedelta(minutes=5)
+
+
+@pytest.fixture
+def home(world, tmp_path) -> Settings:
+    """A home of its own with both releases and a ledger in which they await approval."""
+    settings = Settings(_env_file=None, home=tmp_path, milvus_port=world.settings.milvus_port, token_secret=KEY)
+    shutil.copytree(world.settings.releases, settings.releases)
+    return settings
+
+
+@pytest.fixture
+def ledger(home, world):
+    ledger = open_ledger(home)
+    for release_id in (ONE, OTHER):
+        ledger.begin(release_id, "2026-03-31", "test")
+        for state in (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL):
+            ledger.move(release_id, state, "test")
+    ledger.append_eligibility(world.catalogue.log)
+    yield ledger
+    ledger.close()
+
+
+def live_of(home, ledger, vectors) -> Live:
+    eligibility = EligibilityLog(lambda: ledger)
+    return Live(home, lambda: ledger, eligibility, vectors, Metrics(), "http://here")
+
+
+def version(ledger) -> int:
+    pointer = ledger.pointer()
+    return pointer.version if pointer else 0
+
+
+def make_live(ledger, release_id: str) -> None:
+    ledger.propose(release_id, version(ledger))
+    ledger.switch(version(ledger), datetime.now(UTC) + SOON)
+    ledger.confirm(version(ledger))
+
+
+def until(condition, seconds: float = 20.0):
+    """The condition's value once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return value
+
+
+def follow_until(live: Live, condition) -> None:
+    until(lambda: (live.follow_once(), condition())[1])
+
+
+def serving(live: Live) -> str | None:
+    return live.current() and live.current().release.release_id
+
+
+def test_a_candidate_is_loaded_said_and_served_only_after_the_switch(home, ledger, vectors):
+    live = live_of(home, ledger, vectors)
+    live.follow_once()
+    assert live.current() is None
+    make_live(ledger, ONE)
+    follow_until(live, lambda: serving(live) == ONE)
+    ledger.propose(OTHER, version(ledger))
+    follow_until(live, lambda: [r.loaded for r in ledger.replicas()] == [[ONE, OTHER]])
+    assert serving(live) == ONE
+    ledger.switch(version(ledger), datetime.now(UTC) + SOON)
+    live.follow_once()
+    assert [(r.replica_id, r.serving) for r in ledger.replicas()] == [(live.replica_id, OTHER)]
+    ledger.revert(version(ledger))
+    live.follow_once()  # the one before is loaded still
+    assert serving(live) == ONE
+
+
+def test_a_switch_reads_the_log_first(home, ledger, vectors, world):
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    follow_until(live, lambda: serving(live) == ONE)
+    ledger.append_eligibility([Record(0, "title", "t000", maturity=18, key="changed")])
+    make_live(ledger, OTHER)
+    follow_until(live, lambda: serving(live) == OTHER)
+    assert live._eligibility.snapshot.seq == ledger.eligibility_head()
+
+
+def test_an_overdue_probe_is_taken_back(home, ledger, vectors):
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    ledger.propose(OTHER, version(ledger))
+    ledger.switch(version(ledger), datetime.now(UTC) - timedelta(seconds=1))
+    follow_until(live, lambda: serving(live) == ONE)
+    assert (ledger.pointer().release_id, ledger.pointer().phase) == (ONE, "live")
+    assert ledger.get(OTHER).state == State.ROLLED_BACK
+    assert "overdue" in ledger.transitions(OTHER)[-1].reason
+
+
+def test_a_broken_candidate_is_never_loaded_and_the_live_one_stays(home, ledger, vectors):
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    follow_until(live, lambda: serving(live) == ONE)
+    with (home.releases / OTHER / "titles.parquet").open("ab") as file:
+        file.write(b"x")
+    ledger.propose(OTHER, version(ledger))
+    follow_until(live, lambda: OTHER in live._failed)
+    assert ledger.replicas()[0].loaded == [ONE]
+    ledger.switch(version(ledger), datetime.now(UTC) + SOON)
+    live.follow_once()
+    assert serving(live) == ONE
+
+
+def test_a_fresh_replica_serves_the_one_before_where_the_live_one_is_damaged(home, ledger, vectors):
+    make_live(ledger, ONE)
+    make_live(ledger, OTHER)
+    (home.releases / OTHER / "item_vectors.npy").unlink()
+    live = live_of(home, ledger, vectors)
+    follow_until(live, lambda: serving(live) == ONE)
+    assert live.current().stand_in
+    assert ledger.replicas()[0].serving == ONE
+
+
+def test_serving_goes_on_without_the_ledger(home, ledger, vectors):
+    reachable = Event()
+    reachable.set()
+    live = live_of(home, ledger, vectors)
+    live._ledger = live._eligibility._ledger = lambda: ledger if reachable.is_set() else Broken()
+    make_live(ledger, ONE)
+    live._eligibility.start()
+    live.start()
+    try:
+        until(lambda: serving(live) == ONE)
+        reachable.clear()
+        until(lambda: "marquee_ledger_reachable 0.0" in live._metrics.text().decode())
+        assert serving(live) == ONE
+        reachable.set()
+        make_live(ledger, OTHER)
+        until(lambda: serving(live) == OTHER)
+    finally:
+        live.stop()
+        live._eligibility.stop()
+    assert ledger.replicas() == []  # gave its lease back
+
+
+def test_snapshots_of_the_log_do_not_change_under_a_request(world):
+    eligibility = EligibilityLog(lambda: world.ledger)
+    eligibility.catch_up()
+    before = eligibility.snapshot
+    record = next(r for r in world.catalogue.log if r.kind == "licence")
+    spans = dict(before.windows[record.title_id, record.market])
+    closed = Record(before.seq + 1, "licence", record.title_id, window_id=record.window_id, market=record.market, revoked=True)
+    after = extended(before, [closed])
+    assert before.windows[record.title_id, record.market] == spans
+    assert record.window_id not in after.windows[record.title_id, record.market]
+    expected = world.catalogue.eligibility()
+    expected.apply([closed])
+    assert (after.maturity, after.windows, after.seq) == (expected.maturity, expected.windows, expected.seq)
+
+
+@contextmanager
+def served(app):
+    """The application on a loopback port, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    with ThreadPoolExecutor(1) as runner:
+        done = runner.submit(server.run)
+        until(lambda: server.started or done.done())
+        try:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.should_exit = True
+
+
+def test_swap_under_load_loses_no_request_and_mixes_no_releases(home, ledger, world):
+    """Clients ask while the pointer moves to and fro; every answer's scores are those of the one release it names."""
+    who, moments = member(titles=("t003", "t010", "t011")), [NOW, NOW + timedelta(hours=7)]
+    eligibility = EligibilityLog(lambda: ledger)
+    metrics, vectors = Metrics(), Vectors(home, budget_seconds=5.0)  # its own: the application closes it
+    live = Live(home, lambda: ledger, eligibility, vectors, metrics, "http://here")
+    tick = count()
+    clients = Clients(Given(who), vectors, metrics)
+    service = Service(live, eligibility, clients, lambda: moments[next(tick) % 2], KEY)
+    make_live(ledger, ONE)
+    stop, headers = Event(), bearer(["p1"])
+
+    def client(_: int) -> list[dict]:
+        answers = []
+        with httpx.Client(base_url=address, headers=headers, trust_env=False) as http:
+            while not stop.is_set():
+                response = http.get("/v1/profiles/p1/shelf?size=15")
+                assert response.status_code == 200, response.text
+                answers.append(response.json())
+        return answers
+
+    with served(create_app(service)) as address:
+        until(lambda: httpx.get(f"{address}/readyz", trust_env=False).status_code == 200)
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(client, i) for i in range(4)]
+            for release_id in (OTHER, ONE, OTHER):
+                time.sleep(0.7)
+                ledger.propose(release_id, version(ledger))
+                until(lambda name=release_id: any(name in r.loaded for r in ledger.replicas()))
+                ledger.switch(version(ledger), datetime.now(UTC) + SOON)
+                until(lambda name=release_id: [r.serving for r in ledger.replicas()] == [name])
+                ledger.confirm(version(ledger))
+            time.sleep(0.7)
+            stop.set()
+            answers = [answer for future in running for answer in future.result()]
+
+    counts = Counter(answer["release_id"] for answer in answers)
+    assert set(counts) == {ONE, OTHER}, counts
+    assert min(counts.values()) > 10, counts
+    assert [a["degraded"] for a in answers if a["degraded"]] == []
+    exact = Clients(Given(who), Broken(), Metrics())
+    expected = {
+        (release.release_id, moment.isoformat()): {
+            p.title_id: (p.score, p.retrieval_score) for p in shelf(
+                Ask("p1", moment, 15, market="de", token_limit=18), release, eligibility.snapshot, exact).picks}
+        for release in (world.one, world.other) for moment in moments
+    }
+    for answer in answers:
+        moment = datetime.fromisoformat(answer["generated_at"]).isoformat()
+        alone = expected[answer["release_id"], moment]
+        assert {t["title_id"] for t in answer["titles"]} == set(alone)
+        for title in answer["titles"]:
+            np.testing.assert_array_equal((title["score"], title["retrieval_score"]), alone[title["title_id"]])
