@@ -1,0 +1,92 @@
+"""Which titles, versions and windows a release knows, and its fallback orders."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.eligibility import FAR
+from contracts.marts import TITLE_FEATURES
+from jobs.index.catalogue import TITLES_SCHEMA, current_windows, eligibility, join_profiles, newest_titles, title_table
+from jobs.index.fallback import GENERAL, KIDS, Popularity, fallback_rows
+
+NIGHT = datetime(2026, 3, 31, tzinfo=UTC)
+STAMP = pa.timestamp("us", "UTC")
+
+
+def version(title: str, days: int, **facts) -> dict:
+    moment = NIGHT + timedelta(days=days)
+    return {"title_id": title, "known_at": moment, "valid_from": moment, "name": title, "synopsis": None, "genres": None,
+            "credits": None, "language": None, "kind": None, "series_id": None, "year": None, "runtime_minutes": None,
+            "maturity": None, "launched_at": None} | facts
+
+
+def versions(rows: list[dict]) -> pa.Table:
+    schema = pa.schema([*[TITLES_SCHEMA.field(n) for n in TITLES_SCHEMA.names if n in rows[0]], ("known_at", STAMP), ("valid_from", STAMP)])
+    return pa.Table.from_pylist(rows, schema)
+
+
+def windows(rows: list[tuple]) -> pa.Table:
+    names = ("window_id", "title_id", "market", "opens_at", "closes_at", "revoked", "known_at", "superseded_at")
+    types = (pa.string(),) * 3 + (STAMP, STAMP, pa.bool_(), STAMP, STAMP)
+    return pa.Table.from_pylist([dict(zip(names, row)) for row in rows], pa.schema(list(zip(names, types))))
+
+
+def test_the_newest_version_of_a_title_holds():
+    titles = newest_titles(versions([version("b", -3, maturity=7), version("a", -2), version("b", -1, maturity=13)]))
+    assert [(t["title_id"], t["maturity"]) for t in titles] == [("a", None), ("b", 13)]
+
+
+def test_title_rows_have_id_index_and_newest_counts():
+    titles = newest_titles(versions([version("a", -2), version("b", -2), version("c", -1)]))
+    counts = pa.Table.from_pylist([
+        {"title_id": "b", "snapshot_day": NIGHT.date() - timedelta(days=back)} | dict.fromkeys(TITLE_FEATURES, value)
+        for back, value in ((1, 5), (2, 9))
+    ])
+    table = title_table(titles, ["b", "c"], counts)
+    assert table.schema.equals(TITLES_SCHEMA)
+    assert table["id_index"].to_pylist() == [0, 1, 2]
+    assert table["plays_30d"].to_pylist() == [None, 5, None]
+
+
+def test_superseded_and_revoked_windows_are_gone():
+    day = timedelta(days=1)
+    rows = windows([
+        ("w1", "a", "AA", NIGHT - 9 * day, NIGHT + 9 * day, False, NIGHT - 9 * day, NIGHT - day),  # replaced yesterday …
+        ("w1", "a", "AA", NIGHT - 9 * day, NIGHT - 2 * day, False, NIGHT - day, None),  # … by one that has closed
+        ("w2", "a", "BB", NIGHT, None, False, NIGHT - day, NIGHT + day),  # replaced after the night
+        ("w3", "b", "AA", NIGHT, None, True, NIGHT - day, None),
+        ("w4", "b", "BB", NIGHT + day, None, None, NIGHT - day, None),
+    ])
+    at = int(NIGHT.timestamp())
+    state = eligibility([{"title_id": "a", "maturity": 7}, {"title_id": "b", "maturity": None}], current_windows(rows, NIGHT))
+    assert state.window("a", "AA", at) is None
+    assert state.window("a", "BB", at) == (at, FAR)
+    assert state.window("b", "AA", at) is None
+    assert state.window("b", "BB", at) == (at + 86400, FAR)
+    assert state.why_not("b", "BB", 18, at + 86400) == "unknown_maturity"
+
+
+def test_plays_get_the_newest_known_market_and_only_engaged_ones_count():
+    plays = pa.table({"event_id": ["1", "2", "3"], "profile_id": ["q", "p", "p"], "title_id": ["a", "b", "c"],
+                      "event_time": pa.array([NIGHT] * 3, STAMP), "engaged": [True, True, False]})
+    profiles = pa.table({"profile_id": ["p", "p"], "market": ["BB", "AA"], "is_kids": [True, False],
+                         "known_at": pa.array([NIGHT, NIGHT - timedelta(days=1)], STAMP)})
+    joined = join_profiles(plays, profiles).select(["profile_id", "title_id", "market", "is_kids"]).to_pylist()
+    assert [tuple(row.values()) for row in joined] == [("p", "b", "BB", True), ("q", "a", None, None)]
+
+
+def test_fallback_orders_hold_every_licensed_title():
+    """Titles 0-4: 0 played much elsewhere, 1 played here, 2 for kids, 3 new and unseen, 4 unlicensed here."""
+    popularity = Popularity(np.array([1] * 9 + [0, 0, 0]), np.array([0] * 9 + [1, 1, 4]), np.zeros(12, bool), np.ones(12))
+    licensed = {"AA": np.array([0, 1, 2, 3]), "BB": np.array([0])}
+    orders = {
+        (market, cohort): (rows.tolist(), score.tolist())
+        for market, cohort, rows, score in fallback_rows(
+            popularity, ["AA", "BB"], licensed, np.array([1.0, 1.0, 1.0, 9.0, 1.0]), np.array([18, 13, 0, 7, np.nan]), 7, 0.1)
+    }
+    assert list(orders) == [("AA", GENERAL), ("AA", KIDS), ("BB", GENERAL), ("BB", KIDS)]
+    assert orders["AA", GENERAL][0] == [1, 0, 3, 2]
+    assert orders["AA", KIDS][0] == [3, 2]
+    assert orders["BB", KIDS][0] == []
+    assert orders["AA", GENERAL][1][2:] == [0.0, 0.0]

@@ -1,0 +1,108 @@
+"""Training: it learns, it repeats itself to the byte, and what it exports is what it trained."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from contracts.errors import MarqueeError, UsageError
+from contracts.query import ID_TITLES, ITEM_INPUTS
+from contracts.release import ITEM_TOWER, QUERY_TOWER
+from contracts.settings import REPOSITORY
+from jobs.towers import export as exporting
+from jobs.towers.export import export
+from jobs.towers.fit import Trainer
+
+from .conftest import SMALL, made_up
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return Trainer(data, SMALL, CPU, 1).run()
+
+
+@pytest.fixture(scope="module")
+def exported(fitted, tmp_path_factory):
+    """The folder with both files; exporting takes seconds, so that the tests share one."""
+    folder = tmp_path_factory.mktemp("exported")
+    export(fitted.towers, fitted.id_titles, SMALL, folder)
+    return folder
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_learning_beats_popularity_on_held_out_plays(data, loss):
+    done = Trainer(data, replace(SMALL, loss=loss, uniform_negatives=16), CPU, 1).run()
+    assert done.validation_labels > 50
+    assert done.curve[-1].loss < done.curve[0].loss
+    assert done.curve[done.best].recall == max(point.recall for point in done.curve)
+    assert done.curve[done.best].recall > 2 * done.popularity_recall
+
+
+def test_equal_seeds_give_equal_bytes_without_machine_paths(data, fitted, exported, tmp_path):
+    again = Trainer(data, SMALL, CPU, 1).run()
+    assert again.curve == fitted.curve
+    export(again.towers, again.id_titles, SMALL, tmp_path)
+    for name in (ITEM_TOWER, QUERY_TOWER):
+        one, other = ((folder / name).read_bytes() for folder in (exported, tmp_path))
+        assert one == other
+        for trace in (str(REPOSITORY).encode(), b"site-packages", b"model.py", b"stack_trace"):
+            assert trace not in one
+    assert sorted(f.name for f in exported.iterdir()) == sorted((ITEM_TOWER, QUERY_TOWER))
+    other_seed = Trainer(data, replace(SMALL, seed=8, epochs=1), CPU, 1).run()
+    assert other_seed.curve[0] != fitted.curve[0]
+
+
+def test_the_exported_item_tower_knows_its_titles_and_embeds_any_number(fitted, exported, data):
+    session = onnxruntime.InferenceSession(str(exported / ITEM_TOWER))
+    assert fitted.id_titles == sorted(fitted.id_titles)
+    assert session.get_modelmeta().custom_metadata_map[ID_TITLES].startswith('["t000",')
+    for count in (1, 7):
+        inputs = dict(zip(ITEM_INPUTS, (data.content_AF[:count], np.zeros(count, np.int64))))
+        assert session.run(None, inputs)[0].shape == (count, SMALL.dimension)
+
+
+def test_a_file_that_differs_from_torch_is_refused(fitted, exported):
+    class Another(torch.nn.Module):
+        def forward(self, *inputs):
+            return fitted.towers.item(*inputs) + 1e-3
+
+    with pytest.raises(MarqueeError, match="differs from torch"):
+        exporting.parity(Another(), exported / ITEM_TOWER, exporting.item_examples(len(fitted.id_titles)))
+
+
+def test_the_holdout_is_never_trained_on(data):
+    """Other plays in the held-out days, other validation, the same weights."""
+    late = data.plays.time >= data.holdout
+    shuffled = np.where(late, (data.plays.title + 7) % len(data.title_ids), data.plays.title)
+    other = replace(data, plays=replace(data.plays, title=shuffled))
+    config = replace(SMALL, epochs=1)
+    one, two = (Trainer(d, config, CPU, 1).run() for d in (data, other))
+    assert one.curve[0].loss == two.curve[0].loss
+    assert one.curve[0].recall != two.curve[0].recall
+    for a, b in zip(one.towers.state_dict().values(), two.towers.state_dict().values()):
+        assert torch.equal(a, b)
+
+
+def test_titles_first_played_in_the_holdout_have_no_id(data):
+    late = data.plays.time >= data.holdout
+    fresh = np.where(late, len(data.title_ids) - 1, np.minimum(data.plays.title, len(data.title_ids) - 2))
+    index = replace(data, plays=replace(data.plays, title=fresh)).id_index(1)
+    assert index[-1] == 0
+    assert index[:-1].tolist() == list(range(1, len(index)))
+
+
+def test_nothing_to_learn_from_is_said():
+    data = made_up(profiles=3, length=2)
+    with pytest.raises(MarqueeError, match="nothing to learn from"):
+        Trainer(replace(data, holdout=0), SMALL, CPU, 1)
+
+
+def test_a_wrong_configuration_is_refused():
+    with pytest.raises(UsageError, match="not a multiple"):
+        replace(SMALL, dimension=15)
+    with pytest.raises(UsageError, match="auto, full, sampled"):
+        replace(SMALL, loss="hinge")

@@ -1,0 +1,82 @@
+"""The towers: causal, blind to padding, at home with titles that they have never seen."""
+
+import numpy as np
+import torch
+
+from contracts.content import CONTENT_WIDTH, Content, content_features
+from contracts.query import CONTEXT_WIDTH, EVENT_WIDTH, PROFILE_WIDTH
+from jobs.towers.export import query_examples
+from jobs.towers.model import Towers
+
+from .conftest import SMALL
+
+
+def towers() -> Towers:
+    torch.manual_seed(1)
+    made = Towers(SMALL, 10).eval()
+    with torch.no_grad():  # away from the small start values, so that every input matters
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        made.item.id.weight[0].zero_()
+    return made
+
+
+def some(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)))
+
+
+@torch.no_grad()
+def test_a_later_play_changes_nothing_before_it():
+    query = towers().query
+    vectors, features, profile = some(1, 6, SMALL.dimension), some(1, 6, EVENT_WIDTH), some(1, PROFILE_WIDTH)
+    before = query.states(vectors, features, profile)
+    vectors[:, 4], features[:, 4] = 9.0, 9.0
+    after = query.states(vectors, features, profile)
+    assert torch.equal(before[:, :5], after[:, :5])
+    assert not torch.allclose(before[:, 5:], after[:, 5:])
+
+
+@torch.no_grad()
+def test_the_newest_of_a_padded_history_is_the_state_after_it():
+    made = towers().query
+    rows = {name: torch.as_tensor(array) for name, array in query_examples(SMALL).items()}
+    queries = made(*rows.values())
+    assert torch.allclose(queries.norm(dim=1), torch.ones(4), atol=1e-5)
+    for i, length in enumerate(rows["history_mask"].sum(1).int().tolist()):
+        states = made.states(rows["history_vectors"][i : i + 1, :length], rows["history_features"][i : i + 1, :length], rows["profile"][i : i + 1])
+        alone = made.query(states[:, -1], rows["context"][i : i + 1])
+        assert torch.allclose(alone[0], queries[i], atol=1e-6)
+
+
+@torch.no_grad()
+def test_what_stands_in_the_padding_does_not_matter():
+    made = towers().query
+    rows = {name: torch.as_tensor(array) for name, array in query_examples(SMALL).items()}
+    before = made(*rows.values())
+    padding = rows["history_mask"] == 0
+    rows["history_vectors"][padding], rows["history_features"][padding] = 7.0, 7.0
+    assert torch.equal(before, made(*rows.values()))
+
+
+@torch.no_grad()
+def test_an_empty_history_still_tells_profiles_and_contexts_apart():
+    made = towers().query
+    empty = torch.zeros(1, SMALL.history_length, SMALL.dimension), torch.zeros(1, SMALL.history_length, EVENT_WIDTH), torch.zeros(1, SMALL.history_length)
+    nobody = torch.zeros(1, PROFILE_WIDTH), torch.zeros(1, CONTEXT_WIDTH)
+    first = made(*empty, *nobody)
+    assert torch.isfinite(first).all()
+    assert not torch.allclose(first, made(*empty, nobody[0] + 1, nobody[1]))
+    assert not torch.allclose(first, made(*empty, nobody[0], nobody[1] + 1))
+
+
+@torch.no_grad()
+def test_a_title_that_nobody_has_watched_gets_a_vector_of_its_own():
+    item = towers().item
+    content = np.stack([content_features(Content("a", genres=["drama"])), content_features(Content("b", genres=["comedy"])),
+                        np.zeros(CONTENT_WIDTH, np.float32)])
+    vectors = item(torch.as_tensor(content), torch.zeros(3, dtype=torch.int64))
+    assert torch.allclose(vectors[:2].norm(dim=1), torch.ones(2), atol=1e-5)
+    assert torch.isfinite(vectors).all()
+    assert not torch.allclose(vectors[0], vectors[1])
+    with_id = item(torch.as_tensor(content[:1]), torch.tensor([3]))
+    assert not torch.allclose(vectors[0], with_id[0])
