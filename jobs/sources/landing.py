@@ -10,6 +10,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts import clock
 from contracts.errors import UsageError
 from contracts.landing import (
     FORMAT_VERSION,
@@ -40,10 +42,30 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "list<string>": pa.list_(pa.string()),
 }
 
+REJECTED = "_rejected.jsonl"
+NIGHT_STARTS = time(6, tzinfo=UTC)  # a replayed day's night: the clock's time after the day has landed
+
 
 def schema(table: str) -> pa.Schema:
     """The Arrow schema of all columns of a landing table."""
     return pa.schema([(column.name, ARROW_TYPES[column.type]) for column in TABLES[table].columns])
+
+
+def landed_by(root: Path, source: str) -> list[Interval]:
+    """The landed intervals, oldest first; UsageError where one came from another source."""
+    found = list_intervals(root)
+    for _, folder in found:
+        other = read_marker(folder).get("source")
+        if other != source:
+            raise UsageError(f"{folder}: came from {other!r}; {source} wants a MARQUEE_HOME of its own")
+    return [interval for interval, _ in found]
+
+
+def advance_clock(home: Path, interval: Interval) -> None:
+    """Moves the home's clock to the morning after a replayed interval; never back where later days have moved it on."""
+    morning = datetime.combine(interval.last + timedelta(days=1), NIGHT_STARTS)
+    if not (home / clock.CLOCK_FILE).exists() or clock.now(home) < morning:
+        clock.set_now(home, morning)
 
 
 class Landing:
@@ -78,6 +100,13 @@ class Landing:
         if lines:
             self._next_part(table, partition, ".jsonl").write_text("\n".join(lines) + "\n")
             self._rows[table] += len(lines)
+
+    def set_aside(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Keeps what the adapter could not read beside the tables; the marker counts it as `rejected`."""
+        lines = [json.dumps(record, sort_keys=True, ensure_ascii=False) for record in records]
+        if lines:
+            (self._aside / REJECTED).write_text("\n".join(lines) + "\n")
+        self.extra["rejected"] = len(lines)
 
     def __enter__(self) -> Self:
         _remove_leftovers(self._aside)

@@ -8,7 +8,7 @@
 
 import json
 from collections import Counter
-from datetime import UTC, datetime, time, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ import numpy as np
 import pyarrow as pa
 from rich.progress import track
 
-from contracts import clock
 from contracts.errors import UsageError
-from contracts.landing import Interval, list_intervals, read_marker
+from contracts.landing import Interval, read_marker
 from contracts.settings import Settings
 from jobs.runtime import progress_visible, require_free_disk
-from jobs.sources.landing import Landing
+from jobs.sources.landing import Landing, advance_clock, landed_by
 from jobs.sources.world import catalogue, population, state, truth
 from jobs.sources.world.behaviour import Memory, ShownTitles, World
 from jobs.sources.world.recipes import WorldRecipe, world_recipe
@@ -30,7 +29,6 @@ from jobs.sources.world.shown import LiveShelves
 
 SOURCE = "world"
 DEFAULT_RECIPE, DEFAULT_SEED = "demo", 7
-NIGHT_STARTS = time(6, tzinfo=UTC)  # the clock's time after a day has landed
 
 __all__ = ["SOURCE", "build", "land"]
 
@@ -42,7 +40,7 @@ def land(settings: Settings, recipe: str | None = None, seed: int | None = None,
     release, how many slates it ranked. Raises UsageError for an unknown recipe, for another world or source than the one
     that the home has, and for `next_day` before any history or beyond the horizon.
     """
-    landed = _landed(settings.landing)
+    landed = landed_by(settings.landing, SOURCE)
     name, number = _which_world(settings.home, landed, recipe, seed)
     chosen = world_recipe(name)
     first_night = chosen.last_history_day + timedelta(days=1)
@@ -63,7 +61,7 @@ def land(settings: Settings, recipe: str | None = None, seed: int | None = None,
             _land_day(settings, world, intervals[0])
         else:
             _land_history(settings, world, intervals)
-    _advance_clock(settings.home, intervals[-1])
+    advance_clock(settings.home, intervals[-1])
     return _result(settings.landing, intervals)
 
 
@@ -178,15 +176,6 @@ def _extra(world: World, shown_by: dict[str, int | None]) -> dict[str, Any]:
 
 # --- what a home has ----------------------------------------------------------------------------------------------
 
-def _landed(landing: Path) -> list[Interval]:
-    found = list_intervals(landing)
-    for _, folder in found:
-        source = read_marker(folder).get("source")
-        if source != SOURCE:
-            raise UsageError(f"{folder}: came from {source!r}; a simulated world wants a MARQUEE_HOME of its own")
-    return [interval for interval, _ in found]
-
-
 def _which_world(home: Path, landed: list[Interval], recipe: str | None, seed: int | None) -> tuple[str, int]:
     """Recipe and seed: those that the home began with, which what is asked for must not contradict."""
     if not landed:
@@ -196,13 +185,6 @@ def _which_world(home: Path, landed: list[Interval], recipe: str | None, seed: i
         if asked is not None and asked != began[name]:
             raise UsageError(f"{home}: its world has --{name} {began[name]}, not {asked}; use another MARQUEE_HOME")
     return began["recipe"], began["seed"]
-
-
-def _advance_clock(home: Path, interval: Interval) -> None:
-    """Moves the clock to the morning after; never back, and never where later days have moved it on."""
-    morning = datetime.combine(interval.last + timedelta(days=1), NIGHT_STARTS)
-    if not (home / clock.CLOCK_FILE).exists() or clock.now(home) < morning:
-        clock.set_now(home, morning)
 
 
 def _result(landing: Path, intervals: list[Interval]) -> dict[str, Any]:

@@ -1,0 +1,495 @@
+"""`marquee land check`: says in plain words what is wrong or missing in a landing root or one landed interval.
+
+Two kinds of findings. A *problem* is what ingest would refuse, or so many bad records that something is wrong with the
+source; the check fails. A *note* is what ingest lives with: a few bad records that would be set aside with their reason,
+repeats that would be dropped, columns nobody reads. Reads every row, with Arrow and DuckDB, one file at a time.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from contracts.errors import UsageError
+from contracts.landing import (
+    FILE_TYPES,
+    MARKER,
+    TABLES,
+    Column,
+    Interval,
+    LandingTable,
+    content_sha256,
+    read_marker,
+    table_files,
+)
+from jobs.sources.landing import ARROW_TYPES
+
+TOLERATED_SHARE = 0.02
+"""Up to this share of a table's records may be bad before the check fails."""
+
+TOLERATED_REPEATS = 0.2
+CLOCK_SKEW_SECONDS = 86_400
+"""The server's and the source's clock may differ: a record may be received so long before it says it happened."""
+
+MARKET_PATTERN = r"^[A-Za-z0-9_]{1,32}$"
+REQUESTS = ("erase", "clear_history", "do_not_personalise")
+MOST_NAMED = 5  # of one kind, in a message
+
+
+@dataclass
+class Report:
+    """What the check found; `rows` counts records by interval and table."""
+
+    folder: Path
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def as_text(self) -> str:
+        """For a person: counts, problems, notes, verdict."""
+        lines = []
+        for interval, tables in self.rows.items():
+            lines.append(f"{interval}: " + (", ".join(f"{rows:,} {name}" for name, rows in tables.items() if rows) or "no records"))
+        lines += [f"problem: {text}" for text in self.problems] + [f"note: {text}" for text in self.notes]
+        verdict = "can be ingested" if self.ok else f"{_count(len(self.problems), 'problem')} to mend; docs/data/landing.md explains the format"
+        return "\n".join([*lines, f"{self.folder}: {verdict}"])
+
+    def as_json(self) -> str:
+        return json.dumps({"folder": str(self.folder), "ok": self.ok, "problems": self.problems, "notes": self.notes,
+                           "rows": self.rows}, sort_keys=True)
+
+
+def check(folder: Path) -> Report:
+    """The report on a landing root or on one interval's folder; never raises for what is in it."""
+    report = Report(folder)
+    if not folder.is_dir():
+        report.problems.append(f"{folder}: no such folder")
+        return report
+    known = _Known()
+    if _is_interval(folder):
+        # the intervals beside it may have brought its titles and profiles
+        _check_interval(report, folder, Interval.parse(folder.resolve().name), known, alone=True)
+        return report
+    intervals = _check_root(report, folder)
+    for place, (interval, path) in enumerate(intervals):
+        _check_interval(report, path, interval, known, alone=False, first=place == 0)
+    return report
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+def _is_interval(folder: Path) -> bool:
+    if Interval.parse(folder.resolve().name) or (folder / MARKER).exists():
+        return True
+    return any(_table_name(path) in TABLES for path in folder.iterdir())
+
+
+def _check_root(report: Report, root: Path) -> list[tuple[Interval, Path]]:
+    intervals = []
+    for path in sorted(root.iterdir()):
+        interval = Interval.parse(path.name)
+        if path.name.startswith("."):
+            report.notes.append(f"{path}: left by an interrupted landing; it is not read and may be deleted")
+        elif path.is_dir() and interval:
+            intervals.append((interval, path))
+        else:
+            report.problems.append(f"{path}: not a landed interval; name a folder <first day>..<last day> or <day>, days as YYYY-MM-DD")
+    intervals.sort()
+    if not intervals:
+        report.problems.append(f"{root}: nothing has landed here: no folder is named like an interval")
+    for (one, _), (two, path) in pairwise(intervals):
+        if two.first <= one.last:
+            report.problems.append(f"{path}: overlaps {one.name}; a day lands once")
+        elif two.first > one.last + timedelta(days=1):
+            missing = Interval(one.last + timedelta(days=1), two.first - timedelta(days=1))
+            report.problems.append(f"{path}: {missing.name} is missing before it; days land in order, without gaps")
+    return intervals
+
+
+def _check_interval(report: Report, folder: Path, interval: Interval | None, known: "_Known", alone: bool, first: bool = True) -> None:
+    if interval is None:
+        report.problems.append(f"{folder}: the folder's name is no interval; name it <first day>..<last day> or <day>, days as YYYY-MM-DD")
+    marker = _check_marker(report, folder, interval)
+    _check_names(report, folder)
+    findings = _Findings(folder, interval, float((marker or {}).get("received_lag_seconds") or 0), known, alone)
+    rows = {name: findings.table(TABLES[name]) for name in TABLES}
+    report.rows[folder.name] = rows
+    report.problems += findings.problems
+    report.notes += findings.notes
+    _judge_bad_records(report, findings, rows)
+    if not rows["plays"] and not rows["impressions"]:
+        report.problems.append(f"{folder}: an empty day: neither plays nor impressions have a record")
+    _check_required_tables(report, folder, rows, alone, first)
+    if marker is not None:
+        _check_counts(report, folder, marker, rows)
+
+
+def _check_marker(report: Report, folder: Path, interval: Interval | None) -> dict[str, Any] | None:
+    try:
+        marker = read_marker(folder)
+    except UsageError as error:
+        report.problems.append(str(error))
+        return None
+    for name in ("first", "last"):
+        if interval and marker.get(name) != str(getattr(interval, name)):
+            report.problems.append(f"{folder / MARKER}: {name} is {marker.get(name)!r}, the folder's name says {getattr(interval, name)}")
+    if not marker.get("source"):
+        report.problems.append(f"{folder / MARKER}: has no `source`, the name of where the data comes from")
+    return marker
+
+
+def _check_names(report: Report, folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")):
+            continue
+        if _table_name(path) not in TABLES:
+            report.problems.append(f"{path}: not a table of the landing format; there are {', '.join(TABLES)}")
+        elif path.is_dir():
+            strays = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix not in FILE_TYPES and not p.name.startswith((".", "_"))]
+            report.problems += [f"{p}: neither .parquet nor .jsonl" for p in strays]
+
+
+def _table_name(path: Path) -> str:
+    """The table that a file or folder of an interval is for, or its whole name."""
+    return path.stem if path.suffix in FILE_TYPES and not path.is_dir() else path.name
+
+
+def _check_required_tables(report: Report, folder: Path, rows: dict[str, int], alone: bool, first: bool) -> None:
+    for table in TABLES.values():
+        if not table.required or rows[table.name] or table.name == "plays":
+            continue
+        if alone:
+            report.notes.append(f"{folder}: no {table.name} here; an earlier interval must have brought them")
+        elif first:
+            report.problems.append(f"{folder}: has no {table.name} ({table.doc}); the first interval must bring them")
+
+
+def _check_counts(report: Report, folder: Path, marker: dict[str, Any], rows: dict[str, int]) -> None:
+    for name in sorted({*marker["tables"], *(n for n in rows if rows[n])}):
+        said, found = marker["tables"].get(name, 0), rows.get(name, 0)
+        if said != found:
+            report.problems.append(f"{folder / MARKER}: says {said} {name}, the files have {found}")
+    digest = marker.get("content_sha256")
+    if digest is None:
+        report.notes.append(f"{folder / MARKER}: has no content_sha256, so later changes cannot be noticed")
+    elif digest != content_sha256(folder):
+        report.problems.append(f"{folder / MARKER}: content_sha256 does not fit the files: they changed after landing")
+
+
+def _judge_bad_records(report: Report, findings: "_Findings", rows: dict[str, int]) -> None:
+    """Few bad records of a table are notes, many are problems."""
+    by_table: Counter[str] = Counter()
+    for (table, reason), count in findings.bad.items():
+        by_table[table] += count if reason != REPEATED else 0
+    for (table, reason), count in findings.bad.items():
+        text = f"{findings.where[table, reason]}: {table}: {_count(count, 'record')} of {rows[table]}: {reason}"
+        many = count > TOLERATED_REPEATS * rows[table] if reason == REPEATED else by_table[table] > TOLERATED_SHARE * rows[table]
+        if many:
+            report.problems.append(text)
+        else:
+            report.notes.append(f"{text}; {'it' if count == 1 else 'they'} would be {_fate(table, reason)}")
+
+
+def _fate(table: str, reason: str) -> str:
+    """What ingest does with such a record."""
+    if reason == REPEATED:
+        return "dropped but for one"
+    if reason.startswith(("profile_id is of no", "received before")) or (table == "licences" and reason.startswith("title_id is of no")):
+        return "ingested all the same"
+    return "ingested and never open" if reason == NEVER_OPEN else "set aside"
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+@dataclass
+class _Known:
+    """What the intervals so far have brought."""
+
+    titles: set[str] = field(default_factory=set)
+    profiles: set[str] = field(default_factory=set)
+    database: duckdb.DuckDBPyConnection = field(default_factory=duckdb.connect)
+
+    def hashes(self, values: pa.ChunkedArray) -> np.ndarray:
+        """(n,) 64-bit hashes of the texts that are there."""
+        ids = pa.table({"id": values.cast(pa.string()).drop_null()})
+        return self.database.from_arrow(ids).project("hash(id) as h").fetchnumpy()["h"]
+
+
+REPEATED = "event_id stands more than once"
+NEVER_OPEN = "closes_at is not after opens_at"
+UNREADABLE_LINE = "the line is not a JSON object"
+
+Locate = Callable[[int], str]
+"""From a row of a batch to its place in the file."""
+
+
+class _Findings:
+    """Goes over the files of one interval, table by table."""
+
+    def __init__(self, folder: Path, interval: Interval | None, lag_seconds: float, known: _Known, alone: bool) -> None:
+        self.folder, self.interval, self.lag_seconds, self.known, self.alone = folder, interval, lag_seconds, known, alone
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.bad: Counter[tuple[str, str]] = Counter()
+        self.where: dict[tuple[str, str], str] = {}  # the first file (and line) with it
+
+    def table(self, table: LandingTable) -> int:
+        """Records of the table; what is wrong with it is noted."""
+        count = 0
+        event_ids: list[np.ndarray] = []
+        event_days: set[date] = set()
+        for path in table_files(self.folder, table.name):
+            for rows, locate in self._parquet(table, path) if path.suffix == ".parquet" else self._lines(table, path):
+                count += rows.num_rows
+                if "event_id" in rows.column_names:
+                    event_ids.append(self.known.hashes(rows["event_id"]))
+                self._rows(table, rows, locate)
+                event_days |= _days(rows)
+        self._repeats(table, event_ids)
+        self._empty_days(table, event_days)
+        return count + sum(n for (name, reason), n in self.bad.items() if name == table.name and reason == UNREADABLE_LINE)
+
+    def _parquet(self, table: LandingTable, path: Path) -> Iterator[tuple[pa.Table, Locate]]:
+        """Batches of a Parquet file, or a problem."""
+        try:
+            file = pq.ParquetFile(path)
+            if not self._columns_fit(table, path, file.schema_arrow):
+                return
+            known = [c.name for c in table.columns if c.name in file.schema_arrow.names]
+            start = 1
+            for batch in file.iter_batches(batch_size=500_000, columns=known):
+                yield pa.Table.from_batches([batch]), lambda row, start=start: f"{path}, row {start + row}"
+                start += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            self.problems.append(f"{path}: not a readable Parquet file ({str(error).splitlines()[0][:120]}); write it again")
+
+    def _columns_fit(self, table: LandingTable, path: Path, found: pa.Schema) -> bool:
+        fits = True
+        for column in table.columns:
+            if column.name not in found.names:
+                if column.required:
+                    self.problems.append(f"{path}: has no column {column.name}, which {table.name} must have ({column.doc})")
+                    fits = False
+            elif not _type_fits(column, found.field(column.name).type):
+                self.problems.append(f"{path}: column {column.name} is {found.field(column.name).type}, wanted {column.type} ({column.doc})")
+                fits = False
+        extra = [name for name in found.names if name not in {c.name for c in table.columns}]
+        if extra:
+            self.notes.append(f"{path}: nobody reads the column{'s' if len(extra) > 1 else ''} {', '.join(extra[:MOST_NAMED])}")
+        return fits
+
+    def _lines(self, table: LandingTable, path: Path) -> Iterator[tuple[pa.Table, Locate]]:
+        """The good records of a JSON Lines file as one table; bad ones are noted with their line."""
+        types = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in table.columns])
+        records, numbers, broken = [], [], 0
+        try:
+            with path.open(encoding="utf-8") as file:
+                for number, line in enumerate(file, 1):
+                    if not line.strip():
+                        continue
+                    record = _parsed(line)
+                    if record is None:
+                        self._bad(table.name, UNREADABLE_LINE, f"{path}, line {number}")
+                        continue
+                    values, reasons = _cast_record(table, record)
+                    for reason in reasons[:1]:
+                        self._bad(table.name, reason, f"{path}, line {number}")
+                    if reasons:
+                        broken += 1
+                    else:
+                        records.append(values)
+                        numbers.append(number)
+        except (OSError, UnicodeDecodeError) as error:
+            self.problems.append(f"{path}: not readable as UTF-8 text ({error})")
+            return
+        if records:
+            yield pa.Table.from_pylist(records, schema=types), lambda row: f"{path}, line {numbers[row]}"
+        if broken:  # counted as rows; what is wrong has been noted
+            yield pa.table({"_": pa.nulls(broken)}), str
+
+    def _rows(self, table: LandingTable, rows: pa.Table, locate: Locate) -> None:
+        """Values that a column's type allows and the contract does not."""
+        spoiled = np.zeros(rows.num_rows, bool)  # a record has one reason, the first
+
+        def note(mask: Any, reason: str) -> None:
+            nonlocal spoiled
+            hit = np.asarray(mask.fill_null(False) if isinstance(mask, pa.Array | pa.ChunkedArray) else mask) & ~spoiled
+            if hit.any():
+                self._bad(table.name, reason, locate(int(hit.argmax())), int(hit.sum()))
+                spoiled |= hit
+
+        for column in table.columns:
+            if column.name not in rows.column_names:
+                continue
+            values = rows[column.name]
+            if column.required:
+                note(pc.is_null(values), f"{column.name} is missing")
+                if column.type == "string":
+                    note(pc.equal(values.cast(pa.string()), ""), f"{column.name} is empty")
+            if column.low is not None and column.high is not None:
+                out = pc.or_(pc.less(values, column.low), pc.greater(values, column.high))
+                note(out, f"{column.name} is outside {column.low:g} to {column.high:g}")
+        if "market" in rows.column_names:
+            market = rows["market"].cast(pa.string())
+            note(pc.invert(pc.match_substring_regex(market, MARKET_PATTERN)), "market is not 1 to 32 letters, digits or _")
+        if "request" in rows.column_names:
+            note(pc.invert(pc.is_in(rows["request"].cast(pa.string()), pa.array(REQUESTS))), f"request is none of {', '.join(REQUESTS)}")
+        self._times(table, rows, note)
+        self._references(table, rows, note)
+
+    def _times(self, table: LandingTable, rows: pa.Table, note: Any) -> None:
+        if "event_time" not in rows.column_names:
+            return
+        happened = _micros(rows["event_time"])
+        assumed = happened + int(self.lag_seconds * 1e6)
+        received = assumed if "received_at" not in rows.column_names else _micros(rows["received_at"], assumed)
+        if self.interval is not None:
+            start, end = _micros_of(self.interval.first), _micros_of(self.interval.last + timedelta(days=1))
+            if "received_at" not in rows.column_names:
+                received = np.minimum(received, end - 1)
+            note(happened >= end, f"event_time is after {self.interval.name}: in the future")
+            note(received >= end, f"received_at is after {self.interval.name}: a record lands on the day on which it was received")
+            note(received < start, f"received before {self.interval.name}: a record lands on the day on which it was received")
+        note(received < happened - CLOCK_SKEW_SECONDS * 1_000_000, "received_at is more than a day before event_time")
+        if {"opens_at", "closes_at"} <= set(rows.column_names):
+            note(pc.less_equal(rows["closes_at"], rows["opens_at"]), NEVER_OPEN)
+
+    def _references(self, table: LandingTable, rows: pa.Table, note: Any) -> None:
+        """Titles and profiles that no interval so far has brought; an interval alone is not judged by what it lacks."""
+        complete = not self.alone or (self.interval is not None and self.interval.days > 1)
+        for key, owner in (("title_id", "titles"), ("profile_id", "profiles")):
+            if key not in rows.column_names:
+                continue
+            known = getattr(self.known, owner)
+            named = [v for v in pc.unique(rows[key]).to_pylist() if v is not None]
+            if table.name == owner:
+                known.update(named)
+            elif known and complete:
+                unknown = sorted(v for v in named if v not in known)
+                if unknown:
+                    note(pc.is_in(rows[key], pa.array(unknown)),
+                         f"{key} is of no {owner[:-1]} that has landed ({', '.join(unknown[:MOST_NAMED])})")
+
+    def _repeats(self, table: LandingTable, event_ids: list[np.ndarray]) -> None:
+        if not event_ids:
+            return
+        hashes = np.sort(np.concatenate(event_ids))
+        repeated = int((hashes[1:] == hashes[:-1]).sum())
+        if repeated:
+            self._bad(table.name, REPEATED, str(self.folder / table.name), repeated)
+
+    def _empty_days(self, table: LandingTable, found: set[date]) -> None:
+        """Days within a bulk interval on which nothing was played."""
+        if table.name != "plays" or not found or self.interval is None or self.interval.days > 400:
+            return
+        days = [self.interval.first + timedelta(days=n) for n in range(self.interval.days)]
+        empty = [day for day in days if min(found) <= day <= max(found) and day not in found]
+        if empty:
+            named = ", ".join(map(str, empty[:MOST_NAMED])) + (" …" if len(empty) > MOST_NAMED else "")
+            self.notes.append(f"{self.folder}: {_count(len(empty), 'day')} without any play: {named}")
+
+    def _bad(self, table: str, reason: str, where: str, count: int = 1) -> None:
+        self.bad[table, reason] += count
+        self.where.setdefault((table, reason), where)
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _cast_record(table: LandingTable, record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The record's values in Arrow's types, and what does not fit."""
+    values, reasons = {}, []
+    for column in table.columns:
+        value = record.get(column.name)
+        if value is None:
+            if column.required:
+                reasons.append(f"{column.name} is missing")
+            continue
+        try:
+            values[column.name] = _cast_value(column, value)
+        except (ValueError, TypeError, OverflowError):
+            reasons.append(f"{column.name} is {json.dumps(value, ensure_ascii=False)[:60]}, wanted {column.type}")
+    return values, reasons
+
+
+def _cast_value(column: Column, value: Any) -> Any:
+    """ValueError or TypeError where a JSON value is not of the column's type."""
+    kind = column.type
+    if kind == "timestamp":
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if kind == "date":
+        return date.fromisoformat(value)
+    if kind == "list<string>":
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return value
+    elif kind == "int":
+        if not isinstance(value, bool) and isinstance(value, int) and abs(value) < 2**31:
+            return value
+    elif kind == "float":
+        if not isinstance(value, bool) and isinstance(value, int | float):
+            return float(value)
+    elif isinstance(value, {"string": str, "bool": bool}[kind]):
+        return value
+    raise ValueError(value)
+
+
+def _type_fits(column: Column, found: pa.DataType) -> bool:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    text = (pa.types.is_string(found) or pa.types.is_large_string(found))
+    if pa.types.is_null(found):
+        return not column.required
+    return {
+        "string": text,
+        "int": pa.types.is_integer(found),
+        "float": pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found),
+        "bool": pa.types.is_boolean(found),
+        "timestamp": pa.types.is_timestamp(found),
+        "date": pa.types.is_date(found),
+        "list<string>": (pa.types.is_list(found) or pa.types.is_large_list(found)) and
+                        (pa.types.is_string(found.value_type) or pa.types.is_large_string(found.value_type)),
+    }[column.type]
+
+
+def _days(rows: pa.Table) -> set[date]:
+    if "event_time" not in rows.column_names:
+        return set()
+    numbers = np.unique(_micros(rows["event_time"]) // 86_400_000_000)
+    return {date(1970, 1, 1) + timedelta(days=int(n)) for n in numbers if -100_000 < n < 100_000}
+
+
+def _micros(values: pa.ChunkedArray, absent: np.ndarray | None = None) -> np.ndarray:
+    """Microseconds since 1970; where null, `absent` or 0."""
+    micros = pc.cast(values, pa.timestamp("us", values.type.tz), safe=False).cast(pa.int64())
+    filled = np.asarray(micros.fill_null(0))
+    return filled if absent is None else np.where(np.asarray(pc.is_null(values)), absent, filled)
+
+
+def _micros_of(day: date) -> int:
+    return int(datetime.combine(day, datetime.min.time(), UTC).timestamp()) * 1_000_000
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
