@@ -44,7 +44,15 @@ INPUTS = (names.QUERY_TOWER, names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS
 
 
 def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, Any]:
-    """Raises UsageError where the release was not begun or an earlier step has not run."""
+    """Trains, writes, and records the run in MLflow."""
+    result = train(settings, release_id, config)
+    folder = settings.releases / release_id
+    tracking.record(settings, _provenance(folder), config, result, folder)
+    return result
+
+
+def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, Any]:
+    """Writes ranker.txt and spec.json. Raises UsageError where the release was not begun or an earlier step has not run."""
     folder = settings.releases / release_id
     provenance = _provenance(folder)
     missing = [name for name in INPUTS if not (folder / name).exists()]
@@ -78,14 +86,12 @@ def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, 
     choice = choose(training, held_out, validation, config, settings.threads)
 
     _write(folder, choice, _spec(folder, provenance, pools, marts.markets(), choice, config))
-    result = {
+    return {
         "release_id": release_id, "kind": choice.spec.kind, "reason": choice.spec.reason,
         "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(training),
         "validation_requests": len(validation), "title_features_differing": int(differing[0]),
         "title_features_compared": int(differing[1]),
     }
-    tracking.record(settings, provenance, config, result, folder)
-    return result
 
 
 def sample(requests: list[Request], config: RankerConfig) -> list[Request]:

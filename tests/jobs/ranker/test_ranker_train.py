@@ -1,0 +1,213 @@
+"""The ranker on a real little lake: what it learns from, what it must not see, what it ships."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from contracts.errors import MarqueeError, UsageError
+from contracts.features import RANKING_FEATURES
+from contracts.marts import TRAINING_COLUMNS, tag_name
+from contracts.release import ReleaseSpec
+from contracts.settings import Settings
+from jobs.lake import read
+from jobs.ranker import train as step
+from jobs.ranker.choose import ndcg, train_lambdamart
+from jobs.ranker.pool import requests_from
+from jobs.ranker.rows import (
+    NOTHING_SHOWN,
+    TrainingRows,
+    is_validation,
+    mismatched_title_features,
+    slates_from,
+    training_rows,
+    validation_rows,
+    with_something_to_learn,
+)
+
+from .ranker_world import RELEASE, SPLIT, TITLES, World, schema
+
+POSITION = RANKING_FEATURES.index("position")
+
+
+def pools_of(settings, config, count: int = 20):
+    """The first pools of a home, and the slates of their requests."""
+    provenance = step._provenance(settings.releases / RELEASE)
+    requests = requests_from(read.training(settings, "requests", provenance.day, role="ranker"))[:count]
+    marts = step._Marts(settings, tag_name(provenance.day))
+    pools = step.load_pools(settings, settings.releases / RELEASE, provenance, requests, marts, config)
+    slates = slates_from(read.training(settings, "impressions", provenance.day)) if provenance.tag.has_impressions else {}
+    return list(pools.of(requests)), slates
+
+
+@pytest.fixture(scope="module")
+def trained(slates_home, config):
+    folder = slates_home.releases / RELEASE
+    result = step.train(slates_home, RELEASE, config)
+    return result, {path.name: path.read_bytes() for path in folder.iterdir() if path.name in ("ranker.txt", "spec.json")}
+
+
+def test_validation_picks_the_best_and_the_spec_says_so(slates_home, trained):
+    result, files = trained
+    spec = ReleaseSpec.model_validate_json(files["spec.json"])
+    figures = spec.ranker.validation
+    assert spec.ranker.kind == max(figures, key=figures.get).split()[0] == result["kind"]
+    assert {name.split()[0] for name in figures} == {"retrieval", "blend", "lambdamart"}
+    assert max(figures.values()) > figures["retrieval"]
+    assert (spec.dimension, spec.history_length, spec.markets) == (8, 20, ["de", "fr"])
+    assert (spec.collection, spec.counts_day) == ("titles_2026_03_31_0123456789", "2026-03-29")
+    assert ("ranker.txt" in files) == (spec.ranker.kind == "lambdamart")
+    assert result["title_features_differing"] == 0 < result["title_features_compared"]
+
+
+def test_training_again_gives_the_same_bytes(slates_home, config, trained):
+    step.train(slates_home, RELEASE, config)
+    folder = slates_home.releases / RELEASE
+    for name, content in trained[1].items():
+        assert (folder / name).read_bytes() == content, name
+
+
+def test_a_lambdamart_scores_by_names_that_serving_checks(slates_home, config):
+    """Forced to LambdaMART: the file loads, with the agreed features in the agreed order."""
+    pools, slates = pools_of(slates_home, config, 200)
+    rows = [training_rows(pool, slates[pool.request.request_id], config) for pool in pools]
+    model = train_lambdamart(with_something_to_learn(rows), 10, config, 2)
+    loaded = lightgbm.Booster(model_str=model.model_to_string())
+    assert tuple(loaded.feature_name()) == RANKING_FEATURES
+    features = validation_rows(pools[0]).features_KR
+    np.testing.assert_array_equal(loaded.predict(features), model.predict(features))
+
+
+def test_the_logged_place_is_learnt_from_and_never_scored_with(slates_home, config):
+    pools, slates = pools_of(slates_home, config)
+    shown = 0
+    for pool in pools:
+        slate = slates[pool.request.request_id]
+        rows = training_rows(pool, slate, config)
+        logged = [slate.position[slate.row_of[t]] for t in pool.candidates.title_ids if t in slate.row_of]
+        assert rows.features_SR[rows.shown_S, POSITION].tolist() == logged
+        others = rows.features_SR[~rows.shown_S, POSITION]
+        assert set(others) <= set(slate.position)  # the place does not tell shown from not shown
+        assert not validation_rows(pool).features_KR[:, POSITION].any()
+        shown += len(logged)
+    assert shown > 50
+
+
+def test_a_pool_is_what_the_profile_could_be_shown(slates_home, config):
+    world = World()
+    maturity = {row["title_id"]: row["maturity"] for row in world.titles}
+    pools, _ = pools_of(slates_home, config)
+    for pool in pools:
+        titles = pool.candidates.title_ids
+        assert len(set(titles)) == len(titles) <= TITLES
+        assert all(maturity[title] <= 12 for title in titles)
+        watched = {p["title_id"] for p in world.plays if p["profile_id"] == pool.request.profile.profile_id
+                   and p["engaged"] and p["known_at"] < pool.request.context.moment}
+        assert watched
+        assert not watched & set(titles)
+        assert list(pool.candidates.retrieval_score) == sorted(pool.candidates.retrieval_score, reverse=True)
+
+
+def test_nothing_after_a_request_changes_its_rows(slates_home, config, tmp_path):
+    """Canaries: plays after the request, and counts newer than the lag allows, that would give the label away."""
+    world = World()
+    for row in world.daily:
+        if row["feature_time"] > SPLIT.ranker_end - SPLIT.counts_lag:
+            row["plays_7d"], row["plays_30d"] = 1_000_000, 1_000_000
+    for request in list(world.requests):
+        for title in request["relevant_titles"]:
+            world._play(request["profile_id"], title, SPLIT.ranker_end + timedelta(hours=2), 1.0)
+    honest, slates = pools_of(slates_home, config)
+    spoilt, _ = pools_of(world.write(tmp_path), config)
+    assert len(honest) == len(spoilt) > 10
+    for one, other in zip(honest, spoilt):
+        np.testing.assert_array_equal(one.features(), other.features())
+        slate = slates[one.request.request_id]
+        np.testing.assert_array_equal(training_rows(one, slate, config).features_SR, training_rows(other, slate, config).features_SR)
+
+
+def test_requests_outside_the_ranker_s_block_are_refused(config, tmp_path):
+    """The block that the retriever has seen makes a ranker superb on validation and worse on the day: never train there."""
+    world = World(profiles=40)
+    world.requests[3]["event_time"] = SPLIT.retriever_end - timedelta(minutes=1)
+    world.requests[3] |= {"relevant_titles": ["t001"], "relevant_gains": [1]}
+    settings = world.write(tmp_path)
+    with pytest.raises(MarqueeError, match="outside the ranker's block"):
+        step.train(settings, RELEASE, config)
+    assert not (settings.releases / RELEASE / "spec.json").exists()
+
+
+def test_profiles_are_either_learnt_from_or_validated_on(config):
+    held_out = {f"p{i}" for i in range(4000) if is_validation(f"p{i}", config)}
+    assert 800 < len(held_out) < 1200
+    assert held_out == {f"p{i}" for i in range(4000) if is_validation(f"p{i}", config)}
+
+
+def test_a_source_without_impressions_learns_from_next_plays(plays_home, config):
+    result = step.train(plays_home, RELEASE, config)
+    assert result["title_features_compared"] == 0
+    assert result["training_requests"] > 30
+    assert not any("slate" in name for name in result["ndcg_at_10"])
+    pools, _ = pools_of(plays_home, config)
+    rows = [training_rows(pool, NOTHING_SHOWN, config) for pool in pools]
+    assert not any(row.features_SR[:, POSITION].any() for row in rows)
+    assert sum(row.gain_S.max() for row in rows) > 0
+
+
+def test_too_little_to_pick_from_ships_the_blend_and_says_why(plays_home, config):
+    result = step.train(plays_home, RELEASE, replace(config, min_validation_requests=10_000))
+    spec = json.loads((plays_home.releases / RELEASE / "spec.json").read_text())["ranker"]
+    assert spec["kind"] == "blend"
+    assert spec["transition_weight"] == config.default_transition_weight
+    assert "10000 needed" in spec["reason"]
+    assert spec["reason"] == result["reason"]
+    assert not (plays_home.releases / RELEASE / "ranker.txt").exists()
+
+
+def test_too_little_to_train_on_still_picks_a_blend(plays_home, config):
+    result = step.train(plays_home, RELEASE, replace(config, min_training_requests=10_000))
+    assert result["kind"] in ("blend", "retrieval")
+    assert "LambdaMART not tried" in result["reason"]
+
+
+def test_no_requests_at_all(config, tmp_path):
+    settings = World(profiles=0).write(tmp_path)
+    assert step.train(settings, RELEASE, config)["kind"] == "blend"
+
+
+def test_an_unfinished_release_is_named(config, tmp_path):
+    with pytest.raises(UsageError, match="release begin"):
+        step.train(Settings(_env_file=None, home=tmp_path), RELEASE, config)
+
+
+def test_a_feature_store_that_disagrees_is_noticed(slates_home, config):
+    pools, slates = pools_of(slates_home, config)
+    slate = slates[pools[0].request.request_id]
+    changed = replace(slate, columns={name: values + 1 for name, values in slate.columns.items()})
+    differing, compared = mismatched_title_features(pools[0], changed)
+    assert differing == compared > 0
+    assert mismatched_title_features(pools[0], slate) == (0, compared)
+
+
+def test_ndcg_of_a_pool_counts_what_retrieval_missed():
+    gains, scores = np.array([0, 3, 0]), np.array([1.0, 3.0, 2.0])
+    assert ndcg(scores, gains, np.array([3])) == 1.0
+    assert ndcg(scores, gains, np.array([3, 3])) < 1.0
+    assert ndcg(np.zeros(3), gains, np.array([3])) == pytest.approx(1 / np.log2(3))  # ties keep the pool's order
+    assert ndcg(scores, gains, np.zeros(0, np.int64)) == 0.0
+
+
+def test_silent_slates_teach_nothing():
+    silent = TrainingRows(np.zeros((2, 3)), np.zeros(2, np.int64), np.ones(2), np.ones(2, bool))
+    assert with_something_to_learn([silent]) == []
+
+
+def test_slates_keep_the_first_place_of_a_title_shown_twice():
+    rows = [{"request_id": "r", "title_id": t, "position": p, "propensity": 0.5} for t, p in (("a", 1), ("b", 2), ("a", 3))]
+    columns = TRAINING_COLUMNS["impressions"]
+    slate = slates_from(pa.Table.from_pylist([{c: row.get(c) for c in columns} for row in rows], schema(columns)))["r"]
+    assert slate.position[slate.row_of["a"]] == 1
