@@ -1,0 +1,487 @@
+"""From the question to a live release and back: each refusal, each kill, and where the rerun goes on."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contracts import release as names
+from contracts.errors import MarqueeError, UsageError
+from contracts.release import State
+from jobs.release import promote, swap
+from jobs.release.promote import QuestionAddress
+
+QUESTION = QuestionAddress("promote", "asset_triggered__one", "approve")
+
+
+def state(ledger, release: str) -> State:
+    return ledger.get(release).state
+
+
+def last(ledger, release: str):
+    return ledger.transitions(release)[-1]
+
+
+@pytest.fixture
+def asked(settings, ledger, make, airflow):
+    """Release r1 awaits its answer."""
+    manifest = make("r1")
+    promote.ask(settings, "r1")
+    airflow.ask(manifest)
+    return manifest
+
+
+@pytest.fixture
+def two(settings, ledger, make, airflow, replicas, api):
+    """r1 is live, r2 awaits its answer, one replica follows."""
+    replicas("one")
+    promote_whole(settings, airflow, make("r1"))
+    manifest = make("r2", compared_with="r1", flavour=1.0)
+    promote.ask(settings, "r2")
+    airflow.ask(manifest)
+    return manifest
+
+
+def promote_whole(settings, airflow, manifest) -> None:
+    promote.ask(settings, manifest.release_id)
+    airflow.ask(manifest)
+    airflow.answer()
+    promote.swap(settings, manifest.release_id, QUESTION)
+    promote.probe(settings, manifest.release_id)
+
+
+# --- ask --------------------------------------------------------------------------------------------------------------
+
+def test_the_question_has_card_digests_and_approvers(settings, ledger, make):
+    manifest = make("r1")
+    question = promote.ask(settings, "r1")
+    assert manifest.payload.payload_digest in question["card"]
+    assert manifest.evidence_digest in question["card"]
+    assert question["approvers"] == ["approver1", "approver2"]
+    assert question["hours"] == settings.approval_hours
+    assert state(ledger, "r1") == State.AWAITING_APPROVAL
+    assert promote.ask(settings, "r1") == question, "a rerun asks the same and moves nothing"
+    assert len(ledger.transitions("r1")) == 4
+
+
+@pytest.mark.parametrize("name", [names.ITEM_VECTORS, names.SPEC, f"{names.EVIDENCE}/card.md", names.PAYLOAD])
+def test_no_question_about_a_torn_release(settings, ledger, make, name):
+    make("r1")
+    path = settings.releases / "r1" / name
+    path.write_bytes(path.read_bytes().replace(b"r1", b"rX") + b" ")
+    with pytest.raises(MarqueeError, match=name.rpartition("/")[2].replace(".", r"\.")):
+        promote.ask(settings, "r1")
+    assert state(ledger, "r1") == State.JUDGED
+
+
+def test_a_blocked_release_is_not_asked_about(settings, ledger, make):
+    make("r1", verdict="blocked")
+    with pytest.raises(MarqueeError, match="blocked by its gates: recall"):
+        promote.ask(settings, "r1")
+
+
+def test_live_moved_since_the_evidence(settings, ledger, make):
+    make("r1", compared_with="r0")
+    with pytest.raises(MarqueeError, match=r"judged against r0, and nothing is live\. Judge again"):
+        promote.ask(settings, "r1")
+
+
+def test_a_newer_candidate_supersedes_the_older_question(settings, ledger, make):
+    make("r1")
+    make("r2", flavour=1.0)
+    promote.ask(settings, "r1")
+    promote.ask(settings, "r2")
+    assert (state(ledger, "r1"), state(ledger, "r2")) == (State.SUPERSEDED, State.AWAITING_APPROVAL)
+    with pytest.raises(MarqueeError, match="superseded"):
+        promote.ask(settings, "r1")
+    assert state(ledger, "r2") == State.AWAITING_APPROVAL
+
+
+# --- swap: what it refuses --------------------------------------------------------------------------------------------
+
+def nothing_asked(airflow, manifest):
+    airflow.detail = None
+
+
+def forced_to_success(airflow, manifest):
+    airflow.detail["task_instance"]["state"] = "success"
+
+
+def rejected(airflow, manifest):
+    airflow.answer(chosen="Reject")
+
+
+def by_a_stranger(airflow, manifest):
+    airflow.answer(who="mallory")
+
+
+def by_a_namesake(airflow, manifest):
+    airflow.answer(responded_by_user={"id": "17", "name": "approver1"})
+
+
+def by_nobody(airflow, manifest):
+    airflow.answer(responded_by_user=None)
+
+
+def by_who_started_it(airflow, manifest):
+    airflow.answer()
+    airflow.dag_run["triggering_user_name"] = "approver1"
+
+
+def without_reason(airflow, manifest):
+    airflow.answer(reason="  ")
+
+
+def without_params(airflow, manifest):
+    airflow.answer(params_input={})
+
+
+def too_late(airflow, manifest):
+    airflow.answer(responded_at=(datetime.now(UTC) + timedelta(hours=25)).isoformat())
+
+
+def other_payload(airflow, manifest):
+    airflow.answer(body=f"{'0' * 64} {manifest.evidence_digest}")
+
+
+def other_evidence(airflow, manifest):
+    airflow.answer(body=manifest.payload.payload_digest)
+
+
+REFUSALS = [
+    (nothing_asked, "no question was asked"), (forced_to_success, "nobody answered"), (rejected, r"\['Reject'\], not Approve"),
+    (by_a_stranger, "mallory is not an approver"), (by_a_namesake, "17 is not an approver"), (by_nobody, "nobody known is not an approver"),
+    (by_who_started_it, "started this run by hand"), (without_reason, "no reason"), (without_params, "no reason"),
+    (too_late, "more than 24 hours"), (other_payload, "another payload digest"), (other_evidence, "another evidence digest"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "why"), REFUSALS, ids=[spoil.__name__ for spoil, _ in REFUSALS])
+def test_an_answer_that_does_not_count(settings, ledger, airflow, asked, spoil, why):
+    spoil(airflow, asked)
+    with pytest.raises(MarqueeError, match=why):
+        promote.swap(settings, "r1", QUESTION)
+    assert ledger.pointer() is None, "nothing moved"
+    assert state(ledger, "r1") == State.AWAITING_APPROVAL
+    assert "refused" in last(ledger, "r1").reason
+    assert last(ledger, "r1").details["run"] == QUESTION.run_id
+
+
+def test_files_that_changed_after_the_question(settings, ledger, airflow, asked):
+    airflow.answer()
+    (settings.releases / "r1" / names.RANKER).write_text("another model")
+    with pytest.raises(MarqueeError, match=r"torn: ranker\.txt"):
+        promote.swap(settings, "r1", QUESTION)
+    assert ledger.pointer() is None
+
+
+def test_a_release_judged_again_after_the_question(settings, ledger, airflow, asked):
+    from tests.jobs.release.conftest import judge
+
+    airflow.answer()
+    (settings.releases / "r1" / names.EVIDENCE / "gates.json").write_text("{}")
+    ledger.move("r1", State.JUDGED, "judge")
+    judge(settings, ledger, "r1", None, verdict="passed ")
+    with pytest.raises(MarqueeError, match="does not await approval"):
+        promote.swap(settings, "r1", QUESTION)
+
+
+def test_live_that_moved_between_question_and_swap(settings, ledger, two, airflow):
+    airflow.answer()
+    pointer = ledger.pointer()
+    ledger.begin("r9", "2026-03-30", "begin")
+    for step in (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL):
+        ledger.move("r9", step, "test")
+    probing = ledger.switch(ledger.propose("r9", pointer.version).version, datetime.now(UTC) + timedelta(minutes=1))
+    ledger.confirm(probing.version)
+    with pytest.raises(MarqueeError, match="live moved"):
+        promote.swap(settings, "r2", QUESTION)
+    assert ledger.pointer().release_id == "r9"
+
+
+def test_airflow_that_is_away_or_denies(settings, ledger, airflow, asked):
+    airflow.answer()
+    airflow.password = "changed"
+    with pytest.raises(MarqueeError, match="did not let 'marquee' in"):
+        promote.swap(settings, "r1", QUESTION)
+    settings.airflow_url = "http://127.0.0.1:9"
+    with pytest.raises(MarqueeError, match="did not say what was answered"):
+        promote.swap(settings, "r1", QUESTION)
+    assert ledger.pointer() is None
+
+
+def test_a_question_asked_again_counts_its_time_anew(settings, ledger, airflow, asked, replicas):
+    replicas("one")
+    airflow.answer(created_at=(datetime.now(UTC) - timedelta(hours=30)).isoformat())
+    assert promote.swap(settings, "r1", QUESTION)["state"] == State.PROBING
+
+
+# --- swap: what it does -----------------------------------------------------------------------------------------------
+
+def test_a_good_answer_goes_live(settings, ledger, airflow, asked, replicas, api):
+    replicas("one")
+    replicas("two")
+    airflow.answer(reason="better everywhere")
+    assert promote.swap(settings, "r1", QUESTION)["state"] == State.PROBING
+    switched = last(ledger, "r1")
+    assert (switched.actor, switched.reason) == ("approver1", "better everywhere")
+    assert switched.details["payload_digest"] == asked.payload.payload_digest
+    assert switched.details["replicas"] == ["one", "two"]
+    assert promote.probe(settings, "r1")["state"] == State.LIVE
+    assert sorted(api.asked) == ["probe-nl-adult", "probe-nl-kids"]
+    assert ledger.pointer().phase == "live"
+    recorded = promote.record(settings, "r1", QUESTION)
+    assert (recorded["who"], recorded["why"], recorded["state"]) == ("approver1", "better everywhere", State.LIVE)
+    assert recorded["when"]
+
+
+def test_everything_again_changes_nothing(settings, ledger, airflow, two):
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    promote.probe(settings, "r2")
+    promote.record(settings, "r2", QUESTION)
+    before = (ledger.pointer(), ledger.transitions("r2"))
+    assert promote.ask(settings, "r2")["state"] == State.LIVE
+    assert promote.swap(settings, "r2", QUESTION)["changed"] is False
+    assert promote.probe(settings, "r2")["state"] == State.LIVE
+    assert promote.record(settings, "r2", QUESTION)["state"] == State.LIVE
+    assert (ledger.pointer(), ledger.transitions("r2")) == before
+    assert state(ledger, "r1") == State.RETIRED
+
+
+def test_a_replica_that_cannot_load_it_stops_the_swap_and_the_rerun_tries_again(settings, ledger, airflow, two, replicas):
+    stuck = replicas("stuck", stuck=True)
+    airflow.answer()
+    with pytest.raises(MarqueeError, match=r"not loaded within 0\.3 s by stuck"):
+        swap.swap(settings, "r2", QUESTION, load_seconds=0.3)
+    assert (ledger.pointer().release_id, ledger.pointer().candidate) == ("r1", None)
+    assert state(ledger, "r2") == State.FAILED
+    with pytest.raises(MarqueeError, match="failed: not loaded"):
+        promote.record(settings, "r2", QUESTION)
+    stuck.stuck = False
+    assert promote.swap(settings, "r2", QUESTION)["state"] == State.PROBING
+
+
+def test_without_any_replica_it_says_so(settings, ledger, airflow, asked):
+    airflow.answer()
+    promote.swap(settings, "r1", QUESTION)
+    assert last(ledger, "r1").details["warning"] == "no replica held a lease"
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside."""
+
+
+@pytest.mark.parametrize("point", ["verify", "fetch", "propose", "wait", "switch", "after switch"])
+def test_a_kill_at_any_point_of_the_swap(settings, ledger, airflow, two, monkeypatch, point):
+    """Live serves on, and the rerun ends where it would have ended."""
+    from ledger import Ledger
+
+    airflow.answer()
+    target, name = {
+        "verify": (swap.files, "verify"), "fetch": (swap, "fetch"), "propose": (Ledger, "propose"),
+        "wait": (swap, "wait_until_loaded"), "switch": (Ledger, "switch"), "after switch": (Ledger, "switch"),
+    }[point]
+    original = getattr(target, name)
+
+    def die(*args, **more):
+        if point == "after switch":
+            original(*args, **more)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, die)
+        with pytest.raises(Killed):
+            promote.swap(settings, "r2", QUESTION)
+    assert ledger.pointer().release_id == ("r2" if point == "after switch" else "r1")
+    assert promote.swap(settings, "r2", QUESTION)["state"] == State.PROBING
+    assert promote.probe(settings, "r2")["state"] == State.LIVE
+    assert (state(ledger, "r1"), state(ledger, "r2")) == (State.RETIRED, State.LIVE)
+    assert [t.to_state for t in ledger.transitions("r2")].count(State.PROBING) == 1
+
+
+def test_a_probe_that_never_came_is_undone(settings, ledger, airflow, two, monkeypatch):
+    airflow.answer()
+    monkeypatch.setattr(swap, "PROBE_SECONDS", -1.0)
+    promote.swap(settings, "r2", QUESTION)
+    with pytest.raises(MarqueeError, match="rolled_back, not probing: the probe did not end"):
+        promote.probe(settings, "r2")
+    assert (ledger.pointer().release_id, state(ledger, "r1"), state(ledger, "r2")) == ("r1", State.LIVE, State.ROLLED_BACK)
+    with pytest.raises(MarqueeError, match="rolled_back"):
+        promote.record(settings, "r2", QUESTION)
+
+
+# --- probe ------------------------------------------------------------------------------------------------------------
+
+def status_500(api):
+    api.status = 500
+
+
+def empty(api):
+    api.titles = []
+
+
+def above_the_limit(api):
+    api.titles = ["t1", "t3"]
+
+
+def another_release(api):
+    api.serving = lambda: "r1"
+
+
+def unknown_title(api):
+    api.titles = ["t1", "stranger"]
+
+
+@pytest.mark.parametrize(("spoil", "why"), [
+    (status_500, "answered 500"), (empty, "is empty, but 2 titles are eligible"), (above_the_limit, "shows t3: no_licence"),
+    (another_release, "of release r1, not r2"), (unknown_title, "shows stranger: unknown_title"),
+])
+def test_a_bad_shelf_rolls_back(settings, ledger, airflow, two, api, spoil, why):
+    from jobs.release.probe import probe
+
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    spoil(api)
+    with pytest.raises(MarqueeError, match=f"rolled back.*{why}"):
+        probe(settings, "r2", try_seconds=0.5)
+    assert (ledger.pointer().release_id, state(ledger, "r2"), state(ledger, "r1")) == ("r1", State.ROLLED_BACK, State.LIVE)
+    assert why.split(" ")[0] in last(ledger, "r2").reason
+    with pytest.raises(MarqueeError, match="rolled_back"):
+        promote.record(settings, "r2", QUESTION)
+
+
+def test_a_replica_that_does_not_switch_rolls_back(settings, ledger, airflow, two, replicas):
+    from jobs.release.probe import probe
+
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    late = replicas("late", stuck=True)
+    assert late.serving is None
+    with pytest.raises(MarqueeError, match="replicas late do not serve r2"):
+        probe(settings, "r2", try_seconds=0.3)
+    assert ledger.pointer().release_id == "r1"
+
+
+def test_a_release_that_is_not_probing_is_not_probed(settings, ledger, two):
+    with pytest.raises(MarqueeError, match="r2 is awaiting_approval, not probing"):
+        promote.probe(settings, "r2")
+
+
+# --- record -----------------------------------------------------------------------------------------------------------
+
+def test_a_rejection_is_recorded_with_who_and_why(settings, ledger, airflow, two):
+    airflow.answer(chosen="Reject", who="approver2", reason="kids coverage fell")
+    for _ in range(2):
+        recorded = promote.record(settings, "r2", QUESTION)
+        assert (recorded["state"], recorded["who"], recorded["why"]) == (State.REJECTED, "approver2", "kids coverage fell")
+        assert recorded["when"] == airflow.detail["responded_at"]
+    assert ledger.pointer().release_id == "r1", "live stays live"
+
+
+def test_silence_is_a_rejection_and_stays_red(settings, ledger, airflow, two):
+    airflow.detail["task_instance"]["state"] = "failed"
+    for _ in range(2):
+        with pytest.raises(MarqueeError, match="r2 is expired: nobody answered"):
+            promote.record(settings, "r2", QUESTION)
+    assert state(ledger, "r2") == State.EXPIRED
+    assert ledger.pointer().release_id == "r1"
+
+
+def test_a_question_that_still_waits_is_left_alone(settings, ledger, airflow, two):
+    with pytest.raises(MarqueeError, match="still waits"):
+        promote.record(settings, "r2", QUESTION)
+    assert state(ledger, "r2") == State.AWAITING_APPROVAL
+
+
+def test_approved_but_not_live_is_red_and_says_why(settings, ledger, airflow, two):
+    airflow.answer(who="mallory")
+    with pytest.raises(MarqueeError):
+        promote.swap(settings, "r2", QUESTION)
+    with pytest.raises(MarqueeError, match=r"not live: refused: .*mallory is not an approver"):
+        promote.record(settings, "r2", QUESTION)
+
+
+def test_a_question_never_asked_is_red(settings, ledger, airflow, two):
+    airflow.detail = None
+    with pytest.raises(MarqueeError, match="no question was asked"):
+        promote.record(settings, "r2", QUESTION)
+    assert state(ledger, "r2") == State.AWAITING_APPROVAL
+
+
+def test_a_superseded_question_is_red_only_where_it_was_approved(settings, ledger, airflow, two, make):
+    make("r3", compared_with="r1", flavour=2.0)
+    promote.ask(settings, "r3")
+    airflow.detail["task_instance"]["state"] = "failed"
+    assert promote.record(settings, "r2", QUESTION)["state"] == State.SUPERSEDED
+    airflow.answer()
+    with pytest.raises(MarqueeError, match="superseded: r3 is newer"):
+        promote.record(settings, "r2", QUESTION)
+
+
+# --- roll back --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def both(settings, ledger, airflow, two):
+    """r2 is live, r1 retired."""
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    promote.probe(settings, "r2")
+
+
+def test_rolling_back_takes_seconds_and_a_reason(settings, ledger, both):
+    with pytest.raises(UsageError, match="--reason"):
+        promote.rollback(settings, None, " ", "ann")
+    started = time.monotonic()
+    done = promote.rollback(settings, None, "kids saw horror", "ann")
+    assert time.monotonic() - started < 30
+    assert done == {"release_id": "r1", "state": State.LIVE, "changed": True}
+    assert (state(ledger, "r1"), state(ledger, "r2")) == (State.LIVE, State.ROLLED_BACK)
+    arrival = [t for t in ledger.transitions("r1") if t.to_state == State.PROBING][-1]
+    assert (arrival.actor, arrival.reason) == ("ann", "kids saw horror")
+    assert promote.rollback(settings, None, "kids saw horror", "ann")["changed"] is False, "the rerun finds it done"
+    with pytest.raises(UsageError, match="none before it"):
+        promote.rollback(settings, None, "further back", "ann")
+    assert promote.rollback(settings, "r2", "it was the data", "ann")["release_id"] == "r2", "taken back by name"
+    assert state(ledger, "r2") == State.LIVE
+
+
+def test_a_torn_release_is_not_returned_to(settings, ledger, both):
+    (settings.releases / "r1" / names.SPEC).unlink()
+    with pytest.raises(MarqueeError, match="torn"):
+        promote.rollback(settings, None, "because", "ann")
+    assert ledger.pointer().release_id == "r2"
+
+
+def test_a_release_that_was_never_live_cannot_return(settings, ledger, both, make):
+    make("r3", compared_with="r2", flavour=2.0)
+    with pytest.raises(UsageError, match="r3: it is judged"):
+        promote.rollback(settings, "r3", "because", "ann")
+
+
+def test_a_probing_release_is_taken_back_at_once(settings, ledger, airflow, two):
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    assert promote.rollback(settings, None, "I saw enough", "ann")["release_id"] == "r1"
+    assert last(ledger, "r2").reason == "I saw enough"
+
+
+@pytest.mark.parametrize("point", ["propose", "switch", "confirm"])
+def test_a_kill_in_a_roll_back(settings, ledger, both, monkeypatch, point):
+    from ledger import Ledger
+
+    def die(*args, **more):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, point, die)
+        with pytest.raises(Killed):
+            promote.rollback(settings, None, "because", "ann")
+    promote.rollback(settings, None, "because", "ann")
+    assert (ledger.pointer().release_id, ledger.pointer().phase) == ("r1", "live")
+    assert (state(ledger, "r1"), state(ledger, "r2")) == (State.LIVE, State.ROLLED_BACK)
+
+
+def test_nothing_live_nothing_to_roll_back(settings, ledger):
+    with pytest.raises(UsageError, match="no release is live"):
+        promote.rollback(settings, None, "because", "ann")
