@@ -1,9 +1,9 @@
 """Trains the candidates for the place of ranker and picks one by NDCG@10 over whole pools of held-out profiles.
 
-Shape suffixes: K candidates, R ranking features, S training rows.
+Shape suffixes: K candidates, N candidates of all validation requests, R ranking features, S training rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import lightgbm
@@ -17,8 +17,6 @@ from jobs.ranker.rows import TrainingRows, ValidationRows
 AT = 10
 LABEL_GAIN = (0, 1, 3, 7)
 """Gain 2^engagement - 1 of engagement 0..3, in training and in NDCG (Burges et al., 2005)."""
-
-Scorer = Callable[[ValidationRows], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,10 @@ def ndcg(scores_K: np.ndarray, gain_K: np.ndarray, relevant_gains: np.ndarray, a
     return float(top @ discount[: len(top)]) / ideal if ideal else 0.0
 
 
-def mean_ndcg(scorer: Scorer, validation: Sequence[ValidationRows]) -> float:
-    """Rounded, so that a tie is a tie."""
-    return round(float(np.mean([ndcg(scorer(rows), rows.gain_K, rows.relevant_gains) for rows in validation])), 6)
+def mean_ndcg(scores: Iterable[np.ndarray], validation: Sequence[ValidationRows]) -> float:
+    """Of one array of scores a request. Rounded, so that a tie is a tie."""
+    found = [ndcg(scores_K, rows.gain_K, rows.relevant_gains) for scores_K, rows in zip(scores, validation, strict=True)]
+    return round(float(np.mean(found)), 6)
 
 
 def train_lambdamart(lists: Sequence[TrainingRows], rounds: int, config: RankerConfig, threads: int) -> lightgbm.Booster:
@@ -76,10 +75,10 @@ def choose(
     """
     if len(validation) < config.min_validation_requests:
         return _without_validation(training, validation, config)
-    scorers: dict[str, Scorer] = {"retrieval": lambda rows: rows.retrieval_K}
+    figures = {"retrieval": mean_ndcg((rows.retrieval_K for rows in validation), validation)}
     for weight in config.transition_weights:
-        scorers[f"blend {weight:g}"] = lambda rows, w=weight: blend_scores(rows.retrieval_K, rows.transition_K, w)
-    figures = {name: mean_ndcg(scorer, validation) for name, scorer in scorers.items()}
+        blended = (blend_scores(rows.retrieval_K, rows.transition_K, weight) for rows in validation)
+        figures[f"blend {weight:g}"] = mean_ndcg(blended, validation)
     figures |= _lambdamart_figures(training, validation, config, threads)
     best = max(figures, key=lambda name: figures[name])  # the first of equals, and the order is simple to complex
     reason = f"best NDCG@{AT} of {len(figures)} on {len(validation)} held-out requests"
@@ -104,14 +103,15 @@ def _lambdamart_figures(
     training: Sequence[TrainingRows], validation: Sequence[ValidationRows], config: RankerConfig, threads: int
 ) -> dict[str, float]:
     figures = {}
+    pools_NR = np.concatenate([rows.features_KR for rows in validation])
+    ends = np.cumsum([len(rows.gain_K) for rows in validation])[:-1]
     for variant, lists in _variants(training).items():
         if len(lists) < config.min_training_requests:
             continue
         model = train_lambdamart(lists, max(config.rounds), config, threads)
         for rounds in config.rounds:
-            figures[f"lambdamart {variant} {rounds}"] = mean_ndcg(
-                lambda rows, m=model, n=rounds: m.predict(rows.features_KR, num_iteration=n, num_threads=threads), validation
-            )
+            scores_N = model.predict(pools_NR, num_iteration=rounds, num_threads=threads)
+            figures[f"lambdamart {variant} {rounds}"] = mean_ndcg(np.split(scores_N, ends), validation)
     return figures
 
 

@@ -9,7 +9,7 @@ class RankerConfig:
 
     seed: int = 7
     pool_size: int = 500  # candidates of a request, in validation here and in serving
-    max_requests: int = 5000  # a stable sample of the ranker block
+    max_requests: int = 3000  # a stable sample of the ranker block
     validation_one_in: int = 4  # profiles held out of training to pick the ranker
     min_training_requests: int = 100  # with something engaged with among the candidates
     min_validation_requests: int = 50

@@ -129,6 +129,19 @@ class World:
             gains = [int(rng.integers(1, 4)) if hit else 0 for hit in engaged]
             self._slate(profile, market, at, [self.ids[i] for i in shown], gains)
 
+        wanted = [int(i) for i in liked if i not in past][:3]
+        self._judged(profile, market, SPLIT.ranker_end + timedelta(hours=1 + p % 20), [self.ids[i] for i in wanted])
+
+    def _judged(self, profile: str, market: str, at: datetime, relevant: list[str]) -> None:
+        """A request of the judge's day, and the plays that it is judged by."""
+        self.requests.append({name: None for name in TRAINING_COLUMNS["requests"]} | {
+            "ds": str(DAY), "role": "judge", "request_id": f"judge:{profile}", "profile_id": profile, "event_time": at,
+            "market": market, "is_kids": False, "maturity_limit": 12, "preferred_genres": [], "language": "de",
+            "attributes": [], "device": ("tv", "web")[len(self.requests) % 2], "surface": "home", "relevant_titles": relevant,
+            "relevant_gains": [2] * len(relevant)})
+        for title in relevant:
+            self._play(profile, title, at + timedelta(minutes=10), 0.9)
+
     def _slate(self, profile: str, market: str, at: datetime, shown: list[str], gains: list[int]) -> None:
         request = f"{profile}-{at:%H%M}"
         relevant = {title: gain for title, gain in zip(shown, gains) if gain}

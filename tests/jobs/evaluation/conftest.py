@@ -1,0 +1,91 @@
+"""A home whose releases can be judged: the ranker's little lake, Milvus collections, a ledger with an eligibility log."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contracts import release as names
+from contracts.eligibility import FAR, Eligibility, Record
+from contracts.release import Payload, Provenance, RankerSpec, ReleaseSpec, State, collection_name, file_entry
+from jobs.evaluation.config import JudgeConfig
+from jobs.index import collection
+from ledger import Ledger, open_ledger
+from tests.jobs.ranker.ranker_world import DAY, DIMENSION, LENGTH, RELEASE, SPLIT, World
+
+
+class JudgeHome:
+    """`build` makes a sealed release, `go_live` moves the pointer to it."""
+
+    def __init__(self, home: Path, milvus_port: int):
+        self.world = World(profiles=80)
+        self.settings = self.world.write(home).model_copy(update={"milvus_port": milvus_port})
+        self.settings.model_fields_set.add("milvus_port")
+        self.ledger: Ledger = open_ledger(self.settings)
+        self.log = list(self._log())
+        self.ledger.append_eligibility(self.log)
+
+    def build(self, release_id: str, ranker: RankerSpec, shuffled: bool = False) -> Path:
+        """A copy of the world's release under another id; `shuffled`: its item vectors belong to other titles."""
+        folder = self.settings.releases / release_id
+        shutil.copytree(self.settings.releases / RELEASE, folder)
+        provenance = Provenance.model_validate_json((folder / names.PROVENANCE).read_text())
+        (folder / names.PROVENANCE).write_text(provenance.model_copy(update={"release_id": release_id}).model_dump_json())
+        (folder / names.ITEM_TOWER).write_bytes(b"the judge does not read this one")
+        if shuffled:
+            np.save(folder / names.ITEM_VECTORS, np.random.default_rng(1).permutation(self.world.vectors))
+        pq.write_table(self._fallback(), folder / names.FALLBACK)
+        spec = ReleaseSpec(release_id=release_id, day=str(DAY), dimension=DIMENSION, history_length=LENGTH,
+                           collection=collection_name(release_id), markets=["de", "fr"], feature_service="ranking_v1",
+                           ranker=ranker, counts_day=str(SPLIT.counts_day))
+        (folder / names.SPEC).write_text(spec.model_dump_json())
+        entries = {name: file_entry(folder / name) for name in names.PAYLOAD_FILES if (folder / name).exists()}
+        payload = Payload(release_id=release_id, files=entries, payload_digest=names.payload_digest(entries))
+        (folder / names.PAYLOAD).write_text(payload.model_dump_json())
+        self._index(spec.collection, np.load(folder / names.ITEM_VECTORS))
+        self.ledger.begin(release_id, str(DAY), "test")
+        self.ledger.move(release_id, State.BUILT, "test")
+        return folder
+
+    def go_live(self, release_id: str) -> None:
+        from datetime import UTC, datetime, timedelta
+        pointer = self.ledger.pointer()
+        self.ledger.move(release_id, State.AWAITING_APPROVAL, "test")
+        pointer = self.ledger.propose(release_id, pointer.version if pointer else 0)
+        pointer = self.ledger.switch(pointer.version, datetime.now(UTC) + timedelta(minutes=5))
+        self.ledger.confirm(pointer.version)
+
+    def _log(self):
+        start = int(self.world.start.timestamp())
+        for row in self.world.titles:
+            yield Record(seq=0, kind="title", title_id=row["title_id"], maturity=row["maturity"])
+        for row in self.world.licences:
+            yield Record(seq=0, kind="licence", title_id=row["title_id"], window_id=row["window_id"], market=row["market"],
+                         opens_at=start, closes_at=FAR)
+
+    def _fallback(self) -> pa.Table:
+        order = np.argsort(-self.world.popularity, kind="stable")
+        rows = [(market, cohort, rank, self.world.ids[i], float(self.world.popularity[i])) for market in ("de", "fr")
+                for cohort in ("general", "kids") for rank, i in enumerate(order, 1)]
+        return pa.table(dict(zip(("market", "cohort", "rank", "title_id", "score"), zip(*rows))))
+
+    def _index(self, name: str, vectors: np.ndarray) -> None:
+        state = Eligibility()
+        state.apply(self.ledger.eligibility_since(0))
+        rows = collection.collection_rows(self.world.ids, vectors, state, int(SPLIT.ranker_end.timestamp()))
+        client = collection.connect(self.settings)
+        collection.load(client, name, rows, 1000)
+        client.close()
+
+
+@pytest.fixture(scope="package")
+def judge_home(tmp_path_factory, milvus_port) -> JudgeHome:
+    return JudgeHome(tmp_path_factory.mktemp("judge"), milvus_port)
+
+
+@pytest.fixture(scope="session")
+def judge_config() -> JudgeConfig:
+    return JudgeConfig(min_requests=20, min_slice_requests=10, bootstrap_samples=200, client_threads=2)
