@@ -39,7 +39,7 @@ def similar(
     return [(title, float(scores_N[release.titles.row[title]])) for title in kept]
 
 
-def _kept(after: str, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, metrics: Metrics) -> list[str]:
+def _kept(source: str, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, metrics: Metrics) -> list[str]:
     guarded = guard(title_ids, eligibility, viewer)
-    metrics.count_removed(after, guarded.removed.values())
+    metrics.count_removed((source, reason) for reason in guarded.removed.values())
     return guarded.kept

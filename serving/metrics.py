@@ -15,16 +15,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._served: str | None = None
         self.requests = Counter("marquee_requests", "answers", ["route", "status"], registry=self.registry)
         self.latency = Histogram("marquee_request_seconds", "from request to answer", ["route"],
                                  buckets=BUCKETS, registry=self.registry)
         self.stages = Histogram("marquee_stage_seconds", "time of a shelf's stage", ["stage"],
                                 buckets=BUCKETS, registry=self.registry)
         self.degraded = Counter("marquee_degraded", "answers with this stage degraded", ["stage"], registry=self.registry)
-        self.removed = Counter("marquee_guard_removed", "titles that the guard removed, after which source",
-                               ["after", "reason"], registry=self.registry)
+        self.removed = Counter("marquee_guard_removed", "titles that the guard removed, by the source that named them",
+                               ["source", "reason"], registry=self.registry)
         self.empty = Counter("marquee_no_eligible_titles", "answers without any eligible title", registry=self.registry)
-        self.release = Gauge("marquee_release_info", "1 for the release that is served", ["release_id"], registry=self.registry)
+        self.release = Gauge("marquee_release_info", "1 for the release that is served, 0 for earlier ones", ["release_id"], registry=self.registry)
         self.switches = Counter("marquee_switches", "changes of the served release", registry=self.registry)
         self.ledger_reachable = Gauge("marquee_ledger_reachable", "1 while the ledger answers", registry=self.registry)
         self.load_failures = Counter("marquee_load_failures", "releases that could not be loaded", registry=self.registry)
@@ -38,16 +39,17 @@ class Metrics:
         finally:
             self.stages.labels(name).observe(perf_counter() - began)
 
-    def count_removed(self, after: str, reasons: Iterable[str]) -> None:
-        """After `retrieve` only what the index does not know yet is removed; after `fallback` and `similar`, whose
-        orders nobody filtered, also what is simply not for this viewer."""
-        for reason, count in Tally(reasons).items():
-            self.removed.labels(after, reason).inc(count)
+    def count_removed(self, sources_and_reasons: Iterable[tuple[str, str]]) -> None:
+        """Of source `retrieval` only what the index does not know yet is removed; the other sources filter nothing."""
+        for labels, count in Tally(sources_and_reasons).items():
+            self.removed.labels(*labels).inc(count)
 
     def serves(self, release_id: str | None) -> None:
-        self.release.clear()
+        if self._served:
+            self.release.labels(self._served).set(0)
         if release_id:
             self.release.labels(release_id).set(1)
+        self._served = release_id
         self.switches.inc()
 
     def text(self) -> bytes:

@@ -5,7 +5,7 @@ it cannot check is not shown.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from contracts.eligibility import Eligibility
 from contracts.transitions import transition_scores
 from serving import fallbacks, retrieve
 from serving.arrange import Pick, arrange, fill, interleave
-from serving.guard import Guarded, guard
+from serving.guard import guard
 from serving.hydrate import Hydrator
 from serving.loader import Release
 from serving.member import Ask, Member, Viewer
@@ -73,12 +73,18 @@ class Stages:
                 return otherwise()
 
     def guard(
-        self, after: str, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, watched: frozenset[str]
-    ) -> Guarded:
+        self, source: Mapping[str, str], eligibility: Eligibility, viewer: Viewer, watched: frozenset[str]
+    ) -> list[str]:
+        """The titles of `source` (title to the source that named it) that may be shown, in their order."""
         with self.metrics.stage("guard"):
-            guarded = guard(title_ids, eligibility, viewer, watched)
-        self.metrics.count_removed(after, guarded.removed.values())
-        return guarded
+            guarded = guard(source, eligibility, viewer, watched)
+        self.metrics.count_removed((source[title_id], reason) for title_id, reason in guarded.removed.items())
+        return guarded.kept
+
+    def guard_fallback(
+        self, title_ids: Iterable[str], eligibility: Eligibility, viewer: Viewer, watched: frozenset[str]
+    ) -> list[str]:
+        return self.guard(dict.fromkeys(title_ids, retrieve.FALLBACK), eligibility, viewer, watched)
 
     def degrade(self, name: str) -> None:
         if name not in self.degraded:
@@ -94,8 +100,8 @@ def shelf(ask: Ask, release: Release, eligibility: Eligibility, clients: Clients
     watched = frozenset() if ask.shows_watched else member.watched
 
     query_D, found = _retrieve(stages, ask, member, viewer, watched, release, eligibility, clients.vectors)
-    guarded = stages.guard("retrieve", found.title_ids, eligibility, viewer, watched)
-    pool, picks = _score(stages, ask, member, release, query_D, found, guarded.kept)
+    kept = stages.guard(found.source, eligibility, viewer, watched)
+    pool, picks = _score(stages, ask, member, release, query_D, found, kept)
     with clients.metrics.stage("arrange"):
         picks = _arrange(stages, ask, member, viewer, watched, release, eligibility, picks)
     if not picks:
@@ -155,7 +161,7 @@ def _arrange(
     shelf = arrange(picks, ask.size)
     if len(shelf) == ask.size and member.known:
         return shelf
-    popular = stages.guard("fallback", fallbacks.popular(release, member.profile), eligibility, viewer, watched).kept
+    popular = stages.guard_fallback(fallbacks.popular(release, member.profile), eligibility, viewer, watched)
     if not member.known:
         known = {pick.title_id: pick for pick in picks}
         shelf = interleave(shelf, [known.get(t, Pick(t, retrieve.FALLBACK)) for t in popular[:ask.size]], ask.size)
@@ -169,7 +175,7 @@ def _last_resort(
     """Anything that may be shown; watched titles, and a degraded answer, where there is nothing else."""
     picks: list[Pick] = []
     for unwanted in (watched, frozenset()):
-        anything = stages.guard("fallback", fallbacks.anything(release, eligibility), eligibility, viewer, unwanted).kept
+        anything = stages.guard_fallback(fallbacks.anything(release, eligibility), eligibility, viewer, unwanted)
         picks = fill([], anything, ask.size, retrieve.FALLBACK)
         if picks:
             if watched and not unwanted:

@@ -32,10 +32,6 @@ class Found:
 
     source: dict[str, str]
 
-    @property
-    def title_ids(self) -> list[str]:
-        return list(self.source)
-
 
 def search(release: Release, vectors: Vectors, query_D: np.ndarray, viewer: Viewer, watched: frozenset[str]) -> list[str]:
     """The nearest eligible, unwatched titles by the vector database, `pool_size` of them at most. Raises

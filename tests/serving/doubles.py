@@ -12,6 +12,7 @@ from serving.eligibility import EligibilityLog
 from serving.live import Pinned
 from serving.loader import Release
 from serving.member import Ask, Member
+from serving.metrics import Metrics
 from serving.pipeline import Clients
 from tests.serving.tiny_world import KEY, NOW, Catalogue
 
@@ -68,3 +69,8 @@ def pinned_service(world: World, clients: Clients, release: Release | None = Non
     eligibility = EligibilityLog(lambda: world.ledger)
     eligibility.catch_up()
     return Service(source, eligibility, clients, lambda: NOW, key)
+
+
+def counted(metrics: Metrics, name: str, **labels: str) -> float:
+    """A metric's value now. Compare two: Feast turns on a mode of prometheus-client in which registries share values."""
+    return metrics.registry.get_sample_value(name, labels) or 0.0

@@ -17,7 +17,7 @@ from serving.loader import load
 from serving.member import Ask, Member
 from serving.metrics import Metrics
 from serving.pipeline import Clients, shelf
-from tests.serving.doubles import Broken, Given, member
+from tests.serving.doubles import Broken, Given, counted, member
 from tests.serving.tiny_world import MARKETS, NOW, Catalogue, build_release, oracle
 
 
@@ -151,12 +151,19 @@ def test_a_title_newer_than_the_release_is_better_than_an_empty_shelf(world):
     assert not made.no_eligible_titles
 
 
-def test_removals_are_counted_by_reason(world):
+def test_removals_are_counted_by_source_and_reason(world, vectors):
     metrics, who = Metrics(), member(limit=0, titles=("t003",))
-    shelf(Ask("p1", NOW), world.one, Eligibility(), Clients(Given(who), Broken(), metrics))
-    text = metrics.text().decode()
-    assert 'marquee_guard_removed_total{after="retrieve",reason="unknown_title"}' in text
-    assert "marquee_no_eligible_titles_total 1.0" in text
+
+    def figures() -> list[float]:
+        return [counted(metrics, "marquee_guard_removed_total", source="retrieval", reason="unknown_title"),
+                counted(metrics, "marquee_no_eligible_titles_total")]
+
+    before = figures()
+    made = shelf(Ask("p1", NOW), world.one, Eligibility(), Clients(Given(who), vectors, metrics))
+    assert made.no_eligible_titles
+    removed, empty = (now - then for now, then in zip(figures(), before))
+    assert removed > 0  # found by the search, unknown to the log
+    assert empty == 1
 
 
 @pytest.mark.parametrize("known", [True, False])
