@@ -107,17 +107,18 @@ class Writer:
         })
 
     def _skips(self, number: int, day: Day) -> pa.Table:
-        skips = day.skips
-        return self._small("skips", "k", number, skips) | {"slate_id": self._slate_ids(number, skips["session"])}
+        rows = self._small("skips", "k", number, day.skips)
+        return rows.append_column("slate_id", self._slate_ids(number, day.skips["session"]))
 
     def _ratings(self, number: int, day: Day) -> pa.Table:
-        return self._small("ratings", "r", number, day.ratings) | {"rating": pa.array(day.ratings["rating"].astype(float))}
+        rows = self._small("ratings", "r", number, day.ratings)
+        return rows.append_column("rating", pa.array(day.ratings["rating"].astype(float)))
 
-    def _small(self, table: str, prefix: str, number: int, events: dict[str, np.ndarray]) -> "_Columns":
+    def _small(self, table: str, prefix: str, number: int, events: dict[str, np.ndarray]) -> pa.Table:
         rng = stream(self.seed, table, number)
         at = self.micros(number, events["second"])
         received, late = self._received(rng, at, at + rng.integers(MICRO, 20 * MICRO, len(at)))
-        return _Columns({
+        return pa.table({
             "event_id": _ids(prefix, self.world.recipe.date(number), np.arange(len(at))),
             "event_time": _times(at), "received_at": _times(received),
             "profile_id": self._profile_ids.take(pa.array(events["profile"])),
@@ -256,13 +257,6 @@ class Writer:
 
     def _before_start(self, purpose: str, size: int) -> np.ndarray:
         return self.micros(-stream(self.seed, f"before the start: {purpose}").integers(30, 2000, size))
-
-
-class _Columns(dict):
-    """Columns on their way to a table."""
-
-    def __or__(self, more: dict) -> pa.Table:
-        return pa.table({**self, **more})
 
 
 def _replaced(rows: pa.Table, columns: dict[str, pa.Array]) -> pa.Table:

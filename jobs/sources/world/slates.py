@@ -97,9 +97,9 @@ def explore(rng: np.random.Generator, audience: Audience, ranked_BS: np.ndarray,
     while waiting.any():
         row, slot = np.nonzero(waiting)
         title_BS[row, slot] = audience.eligible_N[rng.integers(0, len(audience), len(row))]
-        in_ranking = (title_BS[row, slot][:, None] == ranked_BS[row]).any(axis=1)
-        waiting[:] = False
-        waiting[row, slot] = in_ranking | (repeats(title_BS) & explored_BS)[row, slot]
+        drawn = title_BS[row, slot][:, None]
+        shown_twice = ((drawn == title_BS[row]).sum(axis=1) > 1) | (drawn == ranked_BS[row]).any(axis=1)
+        waiting[row, slot] = shown_twice
     propensity_BS = np.where(
         explored_BS,
         (epsilon / np.maximum(others_B, 1))[:, None],
