@@ -1,0 +1,173 @@
+"""The eligibility log from landed folders: in order, once, when known, and closed where in doubt."""
+
+import json
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contracts import clock
+from contracts.eligibility import FAR, Eligibility
+from contracts.errors import MarqueeError
+from contracts.landing import FORMAT_VERSION, MARKER
+from jobs.release import launches
+
+NOW = datetime(2026, 4, 1, 6, tzinfo=UTC)
+NOON = int(datetime(2026, 4, 1, 12, tzinfo=UTC).timestamp())
+
+
+def title(number: int, title_id: str = "t1", maturity=7, at: str = "2026-03-30T10:00:00Z", **more) -> dict:
+    return {"event_id": f"e{number}", "event_time": at, "received_at": at, "title_id": title_id, "valid_from": at, "name": "n",
+            "maturity": maturity, **more}
+
+
+def window(number: int, opens: str = "2026-01-01T00:00:00Z", closes: str | None = None, at: str = "2026-03-30T10:00:00Z", **more) -> dict:
+    return {"event_id": f"l{number}", "event_time": at, "received_at": at, "title_id": "t1", "window_id": "w1", "market": "nl",
+            "opens_at": opens, "closes_at": closes, **more}
+
+
+@pytest.fixture
+def land(settings):
+    """`land(titles, licences, name)` lands JSON Lines; strings go in as they are."""
+    clock.set_now(settings.home, NOW)
+
+    def land(titles: list, licences: list, name: str = "2026-03-30", marker: dict | None = None) -> None:
+        folder = settings.landing / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for table, rows in (("titles", titles), ("licences", licences)):
+            lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+            (folder / f"{table}.jsonl").write_text("\n".join(lines))
+        (folder / MARKER).write_text(json.dumps({"format_version": FORMAT_VERSION, "tables": {}, **(marker or {})}))
+
+    return land
+
+
+def eligible(ledger, title_id: str = "t1", limit: int = 18, at: int = NOON) -> str | None:
+    known = Eligibility()
+    known.apply(ledger.eligibility_since(0))
+    return known.why_not(title_id, "nl", limit, at)
+
+
+def test_landed_versions_enter_once(settings, ledger, land):
+    land([title(1)], [window(1)])
+    assert launches.run(settings) == {"appended": 2, "head": 2, "malformed": 0, "reverted_overdue": False}
+    assert launches.run(settings)["appended"] == 0
+    assert eligible(ledger) is None
+    assert [r.closes_at for r in ledger.eligibility_since(0) if r.kind == "licence"] == [FAR]
+
+
+def test_an_interval_read_whole_is_not_read_again(settings, land, monkeypatch):
+    land([title(1)], [window(1)])
+    launches.run(settings)
+    monkeypatch.setattr(launches, "read_interval", lambda *a: pytest.fail("read again"))
+    launches.run(settings)
+
+
+def test_a_closure_and_a_revocation_and_a_reopening(settings, ledger, land):
+    land([title(1)], [window(1)])
+    launches.run(settings)
+    land([], [window(2, closes="2026-04-01T00:00:00Z", at="2026-03-31T10:00:00Z")], "2026-03-31")
+    launches.run(settings)
+    assert eligible(ledger) == "outside_window"
+    land([], [window(3, window_id="w2", opens="2026-04-01T06:00:00Z", at="2026-04-01T01:00:00Z")], "2026-04-01")
+    launches.run(settings)
+    assert eligible(ledger) is None, "reopened by another window"
+    clock.set_now(settings.home, datetime(2026, 4, 2, 6, tzinfo=UTC))
+    land([], [window(4, window_id="w2", revoked=True, at="2026-04-02T01:00:00Z")], "2026-04-02")
+    launches.run(settings)
+    assert eligible(ledger) == "outside_window"
+
+
+def test_nothing_enters_before_the_source_knew_it(settings, ledger, land):
+    land([title(1)], [window(1), window(2, revoked=True, at="2026-04-01T08:00:00Z")], "2026-03-30..2026-04-01")
+    assert launches.run(settings)["appended"] == 2
+    assert eligible(ledger) is None
+    clock.set_now(settings.home, datetime(2026, 4, 1, 9, tzinfo=UTC))
+    assert launches.run(settings)["appended"] == 1
+    assert eligible(ledger) == "no_licence"
+
+
+def test_a_title_announced_for_later_is_unknown_until_then(settings, ledger, land):
+    land([title(1, valid_from="2026-04-02T00:00:00Z")], [window(1)])
+    launches.run(settings)
+    assert eligible(ledger) == "unknown_title"
+    clock.set_now(settings.home, datetime(2026, 4, 2, 6, tzinfo=UTC))
+    launches.run(settings)
+    assert eligible(ledger) is None
+
+
+def test_a_late_version_never_undoes_a_newer_one(settings, ledger, land):
+    land([title(1, maturity=16, at="2026-03-31T10:00:00Z")], [window(1)], "2026-03-31")
+    launches.run(settings)
+    land([title(2, maturity=0, at="2026-03-30T10:00:00Z")], [], "2026-04-01")
+    launches.run(settings)
+    assert eligible(ledger, limit=7) == "above_maturity"
+
+
+def test_missing_maturity_closes_and_missing_licence_is_no_licence(settings, ledger, land):
+    land([title(1, maturity=None), title(2, "t2")], [window(1)])
+    launches.run(settings)
+    assert eligible(ledger) == "unknown_maturity"
+    assert eligible(ledger, "t2") == "no_licence"
+
+
+def test_the_declared_lag_stands_in_for_received_at(settings, ledger, land):
+    late = title(1, at="2026-04-01T05:00:00Z", received_at=None)
+    land([late], [window(1)], "2026-04-01", marker={"received_lag_seconds": 7200})
+    launches.run(settings)
+    assert eligible(ledger) == "unknown_title", "event time plus two hours is after now"
+    clock.set_now(settings.home, datetime(2026, 4, 1, 8, tzinfo=UTC))
+    launches.run(settings)
+    assert eligible(ledger) is None
+
+
+@pytest.mark.parametrize("row", [
+    "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, maturity=40), title(2, maturity="high"),
+    title(2, maturity=True), title(2, valid_from="soon"), title(2, event_id=7), title(2, event_time=None), title(2, received_at=3),
+    title(2, title_id="x" * 300),
+], ids=str)
+def test_a_malformed_title_is_counted_and_left_out(settings, ledger, land, row):
+    land([title(1), row], [window(1)])
+    done = launches.run(settings)
+    assert (done["appended"], done["malformed"]) == (2, 1)
+    assert eligible(ledger) is None, "the good version stands"
+
+
+@pytest.mark.parametrize("row", [
+    window(2, opens="never"), window(2, closes="x"), window(2, market=None), window(2, revoked="perhaps"), window(2, window_id=""),
+], ids=str)
+def test_a_malformed_licence_opens_nothing(settings, ledger, land, row):
+    land([title(1)], [row])
+    assert launches.run(settings)["malformed"] == 1
+    assert eligible(ledger) == "no_licence"
+
+
+def test_parquet_and_nanoseconds(settings, ledger, land):
+    land([], [window(1)])
+    (settings.landing / "2026-03-30" / "titles.jsonl").unlink()
+    moment = pa.array([1774864800_000000001], pa.timestamp("ns", tz="UTC"))
+    table = pa.table({"event_id": ["e1"], "event_time": moment, "received_at": moment, "title_id": ["t1"], "valid_from": moment,
+                      "name": ["n"], "maturity": pa.array([7], pa.int8())})
+    (settings.landing / "2026-03-30" / "titles").mkdir()
+    pq.write_table(table, settings.landing / "2026-03-30" / "titles" / "part-0.parquet")
+    launches.run(settings)
+    assert eligible(ledger) is None
+
+
+def test_a_corrupt_file_is_named_and_the_other_days_still_enter(settings, ledger, land):
+    land([title(1)], [window(1)], "2026-03-31")
+    land([], [], "2026-03-30")
+    (settings.landing / "2026-03-30" / "titles.parquet").write_bytes(b"PAR1 no")
+    for _ in range(2):
+        with pytest.raises(MarqueeError, match="2026-03-30"):
+            launches.run(settings)
+    assert eligible(ledger) is None
+    (settings.landing / "2026-03-30" / "titles.parquet").unlink()
+    assert launches.run(settings)["appended"] == 0
+
+
+def test_an_interval_without_its_marker_is_not_there(settings, ledger, land):
+    land([title(1)], [window(1)])
+    (settings.landing / "2026-03-30" / MARKER).unlink()
+    assert launches.run(settings)["head"] == 0
