@@ -73,6 +73,12 @@ class Airflow:
                 "include_downstream": True}
         self.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
+    def clear_tasks(self, dag_id: str, run_id: str, task_ids: list[str]) -> None:
+        """Runs these tasks, and what comes after them, again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": task_ids, "only_failed": False, "reset_dag_runs": True,
+                "include_downstream": True}
+        self.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
     def tasks(self, dag_id: str, run_id: str) -> list[dict]:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return self.request("GET", path, params={"limit": 100}).json()["task_instances"]

@@ -15,7 +15,7 @@ from local.airflow_api import Airflow
 FINISHED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 COLOURS = {"success": "green", "running": "cyan", "failed": "red", "upstream_failed": "red", "awaiting_input": "yellow",
            "up_for_retry": "yellow", "skipped": "dim"}
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.5
 
 
 class RedRun(MarqueeError):

@@ -85,8 +85,7 @@ class Command:
             self.kill()
         reader.join(timeout=5)
         if code:
-            said = [*output.strip().splitlines()[-1:], *last_words]
-            reason = said[-1] if said else f"`{name}` ended with exit code {code} without a word"
+            reason = _reason(output, last_words) or f"`{name}` ended with exit code {code} without a word"
             raise (AirflowFailException if code == WRONG_USE else AirflowException)(reason)
         return _last_json(output)
 
@@ -100,6 +99,17 @@ class Command:
             if line := line.rstrip():
                 last_words.append(line)
                 self.log.info("%s", line)
+
+
+def _reason(output: str, last_words: Sequence[str]) -> str:
+    """The last line of standard error; else the problems of a report (`land check --json`), or the last line of output."""
+    if last_words:
+        return last_words[-1]
+    last = output.strip().rpartition("\n")[2]
+    try:
+        return "; ".join(json.loads(last)["problems"])
+    except (ValueError, KeyError, TypeError):
+        return last
 
 
 def _last_json(output: str) -> dict[str, Any]:

@@ -33,6 +33,11 @@ def test_the_last_words_are_the_reason(code, kind):
     assert isinstance(caught.value, AirflowFailException) == (code == 2), "bad input is not tried again"
 
 
+def test_the_problems_of_a_report_are_the_reason():
+    with pytest.raises(AirflowFailException, match=r"^plays: empty; titles: missing$"):
+        command("import json, sys; print(json.dumps({'ok': False, 'problems': ['plays: empty', 'titles: missing']})); sys.exit(2)").run()
+
+
 def test_a_silent_death_is_told(caplog):
     with pytest.raises(AirflowException, match="ended with exit code -9 without a word"):
         command("import os; os.kill(os.getpid(), 9)").run()
