@@ -20,6 +20,7 @@ from jobs.sources.world.behaviour import Memory
 from jobs.sources.world.catalogue import UNKNOWN
 from jobs.sources.world.recipes import world_recipe
 from jobs.sources.world.slates import EMPTY
+
 from .conftest import Landed, settings_for
 
 NANO = world_recipe("nano")
