@@ -3,6 +3,7 @@
 Shape suffixes: T titles, D vector width.
 """
 
+import logging
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,8 @@ from contracts.release import (
     TRANSITIONS,
     ReleaseSpec,
 )
+
+log = logging.getLogger("marquee")
 
 RANKER_KINDS = ("lambdamart", "blend", "retrieval")
 TITLE_COLUMNS = ("title_id", "name", "genres", "maturity", "id_index", *TITLE_FEATURES)
@@ -91,11 +94,15 @@ def _references(path: Path, titles: Iterable[str], others: Iterable[str], known:
 
 
 def _markets(root: Path, spec: ReleaseSpec) -> None:
+    """A market without an order is one where nothing was licensed; all markets without one is a fault."""
     if not spec.markets:
         raise MarqueeError("spec.json names no market")
     covered = set(pq.read_table(root / FALLBACK, columns=["market"])["market"].to_pylist())
-    if missing := sorted(set(spec.markets) - covered):
+    missing = sorted(set(spec.markets) - covered)
+    if len(missing) == len(set(spec.markets)):
         raise MarqueeError(f"{FALLBACK} has no order for market {', '.join(missing)}")
+    if missing:
+        log.warning("%s has no order for market %s: nothing is licensed there", FALLBACK, ", ".join(missing))
 
 
 def _ranker(root: Path, spec: ReleaseSpec) -> None:

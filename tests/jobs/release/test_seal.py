@@ -134,21 +134,26 @@ def other_release(root):
     respec(root, release_id="r9")
 
 
-def uncovered_market(root):
-    respec(root, markets=["nl", "de"])
+def uncovered_markets(root):
+    respec(root, markets=["de"])
 
 
 @pytest.mark.parametrize(("spoil", "why"), [
     (wrong_rows, r"item_vectors\.npy is float32 \(2, 4\)"), (wrong_width, r"item_vectors\.npy is float32 \(3, 5\)"),
     (not_a_number, "1 rows have not length 1"), (swapped_towers, r"query_tower\.onnx takes"), (other_width, r"query_tower\.onnx gives"),
     (unsorted_titles, "not sorted"), (unknown_neighbour, "to_title names titles that"), (other_features, "RANKING_FEATURES"),
-    (other_kind, "ranker kind 'oracle'"), (other_release, "release_id = 'r9'"), (uncovered_market, "no order for market de"),
+    (other_kind, "ranker kind 'oracle'"), (other_release, "release_id = 'r9'"), (uncovered_markets, "no order for market de"),
 ])
 def test_files_that_disagree(settings, ledger, built, spoil, why):
     spoil(built)
     with pytest.raises(MarqueeError, match=why):
         seal.run(settings, "r1")
     assert ledger.get("r1").state == State.BUILDING
+
+
+def test_a_market_where_nothing_is_licensed_is_no_fault(settings, ledger, built):
+    respec(built, markets=["nl", "de"])
+    assert seal.run(settings, "r1")["state"] == State.BUILT
 
 
 def test_verify_computes_everything_anew(settings, make):
