@@ -1,4 +1,4 @@
-"""Airflow's settings, all of them as environment: no airflow.cfg to drift."""
+"""Airflow's settings, all of them as environment, which wins over the airflow.cfg that Airflow writes for itself."""
 
 import json
 import os
@@ -13,7 +13,7 @@ def environment(settings: Settings) -> dict[str, str]:
     secret = home.airflow_secrets(settings)
     root = settings.home / "airflow"
     passwords = root / "passwords.json"
-    home._write_private(passwords, json.dumps(secret["passwords"]))
+    home.write_private(passwords, json.dumps(secret["passwords"]))
     # `user` may trigger runs and answer questions that name them; only approvers are named in a question
     people = ",".join(f"{name}:{'admin' if name == home.ADMIN else 'user'}" for name in secret["passwords"])
     address = f"http://{LOOPBACK}:{settings.airflow_port}"

@@ -30,7 +30,7 @@ ANSWER_AFTER_SECONDS = 7.0
 DEMO_FILE = "demo.json"
 """What this home's demo began with: its source, and its data and recipe."""
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

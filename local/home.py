@@ -1,5 +1,6 @@
 """A home's own settings and secrets: made on the first `up`, kept ever after, readable by their owner only."""
 
+import base64
 import json
 import os
 import secrets
@@ -41,7 +42,7 @@ def write_file(home: Path, values: dict[str, str]) -> None:
     """Adds or replaces variables in settings.env; what a person wrote beside them stays."""
     merged = read_file(home) | values
     text = "# This home's settings; the environment's MARQUEE_* variables come first.\n"
-    _write_private(home / SETTINGS_FILE, text + "".join(f"{name}={value}\n" for name, value in sorted(merged.items())))
+    write_private(home / SETTINGS_FILE, text + "".join(f"{name}={value}\n" for name, value in sorted(merged.items())))
 
 
 def prepare(settings: Settings) -> Settings:
@@ -71,7 +72,7 @@ def prepare(settings: Settings) -> Settings:
         write_file(settings.home, chosen)
     token_key = settings.home / SECRETS_FOLDER / TOKEN_KEY
     if not token_key.exists():
-        _write_private(token_key, secrets.token_hex(32))
+        write_private(token_key, secrets.token_hex(32))
     return reread(settings)
 
 
@@ -80,8 +81,6 @@ def airflow_secrets(settings: Settings) -> dict:
     path = settings.home / SECRETS_FOLDER / AIRFLOW_SECRETS
     if path.exists():
         return json.loads(path.read_text())
-    import base64
-
     people = [ADMIN, *settings.approver_names()]
     made = {
         "passwords": {name: secrets.token_urlsafe(9) for name in people} | {settings.airflow_user: settings.airflow_password},
@@ -89,7 +88,7 @@ def airflow_secrets(settings: Settings) -> dict:
         "api_secret_key": secrets.token_urlsafe(32),
         "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     }
-    _write_private(path, json.dumps(made, indent=1))
+    write_private(path, json.dumps(made, indent=1))
     return made
 
 
@@ -103,7 +102,8 @@ def token_secret(settings: Settings) -> str:
     return path.read_text().strip()
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Writes a file that its owner alone may read, aside first."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.touch(mode=0o600)
     aside.write_text(text)

@@ -27,7 +27,7 @@ class Follower:
 
     def __init__(self, settings: Settings, airflow: Airflow, dag_id: str, run_id: str) -> None:
         self.settings, self.airflow, self.dag_id, self.run_id = settings, airflow, dag_id, run_id
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, soft_wrap=True)
         self._said: dict[str, str] = {}
 
     def wait(self, until: Callable[[list[dict]], bool] = lambda tasks: False) -> str:

@@ -50,19 +50,23 @@ def live(settings: Settings) -> dict[str, Any] | None:
 
 
 def pending(settings: Settings) -> list[dict[str, Any]]:
-    """Questions that wait for an approver, with their own pages."""
+    """Questions that wait for an approver, with their own pages; not those of a candidate that is superseded."""
+    from contracts.release import State
+    from ledger import open_ledger
+
+    waiting = {row.release_id for row in open_ledger(settings).releases() if row.state == State.AWAITING_APPROVAL}
     with service_user(settings) as airflow:
         try:
             questions = airflow.questions("promote")
         except MarqueeError:
             return []
-        found = []
-        for question in questions:
-            task = question["task_instance"]
-            where = task["dag_id"], task["dag_run_id"], task["task_id"]
-            found.append({"subject": question["subject"], "since": question["created_at"], "run_id": where[1],
-                          "link": airflow.question_link(*where)})
-        return found
+        return [_question(airflow, question) for question in questions if any(r in question["subject"] for r in waiting)]
+
+
+def _question(airflow: Airflow, question: dict[str, Any]) -> dict[str, Any]:
+    task = question["task_instance"]
+    link = airflow.question_link(task["dag_id"], task["dag_run_id"], task["task_id"])
+    return {"subject": question["subject"], "since": question["created_at"], "run_id": task["dag_run_id"], "link": link}
 
 
 def service_user(settings: Settings) -> Airflow:

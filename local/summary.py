@@ -1,5 +1,7 @@
 """What a newcomer sees at the end of a demo: two shelves, the evidence, how to ask, where to sign in."""
 
+import sys
+
 import httpx
 from rich.console import Console
 from rich.markdown import Markdown
@@ -18,7 +20,7 @@ SHELF_SIZE = 10
 
 def show(settings: Settings, release: str) -> None:
     """Prints everything to standard output. `release` is tonight's candidate, live or not."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     live = status.live(settings)
     if live:
         console.print(f"\n[bold]Live:[/] {live['release_id']}, approved by {live['approver']}: {live['reason']}")
