@@ -3,7 +3,7 @@ transitions.parquet, fallback.parquet and a checked Milvus collection.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from jobs.index.embed import Embedder
 from jobs.index.fallback import Popularity, fallback_rows
 from jobs.index.transitions import transitions
 from jobs.runtime import log, progress_visible, require_free_disk
+from ledger import open_ledger
 
 DAY_SECONDS = 86400.0
 
@@ -73,7 +74,8 @@ def run(settings: Settings, release_id: str, config: IndexConfig) -> dict:
     wanted = collection.collection_rows(table["title_id"].to_pylist(), vectors_TD, state, at)
     client = collection.connect(settings)
     try:
-        checked, kept = load_checked(client, collection_name(release_id), wanted, state, at, config)
+        checked, kept = load_checked(client, collection_name(release_id), wanted, state, at, config,
+                                     users_of(settings, release_id))
     finally:
         client.close()
     return {
@@ -85,9 +87,13 @@ def run(settings: Settings, release_id: str, config: IndexConfig) -> dict:
 
 
 def load_checked(
-    client: MilvusClient, name: str, rows: collection.Rows, state: Eligibility, at: int, config: IndexConfig
+    client: MilvusClient, name: str, rows: collection.Rows, state: Eligibility, at: int, config: IndexConfig,
+    users: Sequence[str] = (),
 ) -> tuple[Checked, bool]:
-    """The collection's checks, and whether it was there already and right: then it stays, since it may be serving."""
+    """The collection's checks, and whether it was there already and right: then it stays, since it may be serving.
+
+    A wrong one that has `users` (or an alias) is reported by MarqueeError and left alone.
+    """
     def look() -> Checked:
         return check(client, name, rows, state, at, seed=config.seed, vectors=config.checked_vectors,
                      searches=config.checked_searches, size=config.search_size, minimum_recall=config.minimum_recall)
@@ -98,8 +104,18 @@ def load_checked(
             return look(), True
         except Exception as error:  # half loaded by a killed run, other fields, a wrong row: made anew all the same
             log.warning("index: collection %s is made anew: %s", name, error)
-    collection.load(client, name, rows, config.insert_batch, lambda steps: _watch(steps, "load Milvus"))
+    collection.load(client, name, rows, config.insert_batch, users, lambda steps: _watch(steps, "load Milvus"))
     return look(), False
+
+
+def users_of(settings: Settings, release_id: str) -> list[str]:
+    """Who may be searching the release's collection now, by the ledger."""
+    ledger = open_ledger(settings)
+    pointer = ledger.pointer()
+    users = [f"replica {replica.replica_id}" for replica in ledger.replicas() if release_id in replica.loaded]
+    if pointer and release_id in (pointer.release_id, pointer.candidate):
+        users.append(f"the {pointer.arm} pointer")
+    return users
 
 
 def transition_table(plays: pa.Table, split: TimeSplit, config: IndexConfig) -> pa.Table:

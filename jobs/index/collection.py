@@ -1,6 +1,6 @@
 """The physical Milvus collection of a release: a cache that can be made again from its files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,13 +49,15 @@ def connect(settings: Settings) -> MilvusClient:
 
 
 def load(
-    client: MilvusClient, name: str, rows: Rows, batch: int, watch: Callable[[Iterable], Iterable] = lambda steps: steps
+    client: MilvusClient, name: str, rows: Rows, batch: int, users: Sequence[str] = (),
+    watch: Callable[[Iterable], Iterable] = lambda steps: steps,
 ) -> None:
-    """Makes the collection anew. Raises MarqueeError where an alias points to it: it may be serving."""
+    """Makes the collection anew. Raises MarqueeError where it is there and in use: by one of `users`, or by an alias."""
     if client.has_collection(name):
-        aliases = client.list_aliases(collection_name=name).get("aliases", [])
-        if aliases:
-            raise MarqueeError(f"collection {name} differs from its release but is live as {', '.join(aliases)}: not replaced")
+        users = [*users, *(f"alias {alias}" for alias in client.list_aliases(collection_name=name).get("aliases", []))]
+        if users:
+            raise MarqueeError(f"collection {name} is not what its release says, but in use by {', '.join(users)}: "
+                               "not replaced; roll back first, then run `marquee index` again")
         client.drop_collection(name)
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("title_id", DataType.VARCHAR, is_primary=True, max_length=ID_LENGTH)

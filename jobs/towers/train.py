@@ -23,8 +23,8 @@ from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import MICROSECONDS, UNKNOWN_DEVICE, Plays, ProfileVersions
 
 MARKER = "towers.json"
-HOLDOUT_SHARE = 0.2
-"""At most this share of the labels is held out, however short the history."""
+HOLDOUT_SHARES = 0.02, 0.2
+"""At least and at most this share of the labels is held out, however empty the last block or short the history."""
 
 PLAY_COLUMNS = ("event_id", "profile_id", "title_id", "event_time", "known_at", "completion", "rating", "engaged", "device")
 PROFILE_COLUMNS = ("profile_id", "known_at", "market", "household_id", "is_kids", "maturity_limit", "preferred_genres",
@@ -143,12 +143,13 @@ def profile_of(row: dict) -> Profile:
 
 
 def holdout_start(plays: Plays, split: TimeSplit) -> int:
-    """Epoch microseconds: the last block before the retriever's end, or less where that is most of a short history."""
+    """Epoch microseconds: the last block before the retriever's end, or what HOLDOUT_SHARES make of it."""
     block = _micro(split.retriever_end - split.block)
     labels = np.sort(plays.time[plays.engaged])
     if not len(labels):
         return block
-    return max(block, int(labels[int((1 - HOLDOUT_SHARE) * (len(labels) - 1))]))
+    latest, earliest = (int(labels[int((1 - share) * (len(labels) - 1))]) for share in HOLDOUT_SHARES)
+    return min(max(block, earliest), latest)
 
 
 def _micro(moment: datetime) -> int:

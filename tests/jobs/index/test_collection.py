@@ -115,9 +115,11 @@ def test_a_planted_mistake_is_found_and_not_served_over(client, name, what, mess
     with pytest.raises(MarqueeError, match=message):
         check(client, name, rows, state, AT, seed=7, vectors=300, searches=4, size=50, minimum_recall=0.99)
     client.create_alias(name, f"live_{what}")
-    with pytest.raises(MarqueeError, match=f"is live as live_{what}: not replaced"):
+    with pytest.raises(MarqueeError, match=f"in use by alias live_{what}: not replaced"):
         load_checked(client, name, rows, state, AT, config)
     client.drop_alias(f"live_{what}")
+    with pytest.raises(MarqueeError, match="in use by the control pointer: not replaced"):
+        load_checked(client, name, rows, state, AT, config, ["the control pointer"])
     assert load_checked(client, name, rows, state, AT, config)[1] is False
 
 

@@ -14,8 +14,7 @@ from contracts.settings import REPOSITORY
 from jobs.towers import export as exporting
 from jobs.towers.export import export
 from jobs.towers.fit import Trainer
-
-from .conftest import SMALL, made_up
+from tests.jobs.towers.conftest import SMALL, made_up
 
 CPU = torch.device("cpu")
 

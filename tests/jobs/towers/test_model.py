@@ -7,8 +7,7 @@ from contracts.content import CONTENT_WIDTH, Content, content_features
 from contracts.query import CONTEXT_WIDTH, EVENT_WIDTH, PROFILE_WIDTH
 from jobs.towers.export import query_examples
 from jobs.towers.model import Towers
-
-from .conftest import SMALL
+from tests.jobs.towers.conftest import SMALL
 
 
 def towers() -> Towers:
