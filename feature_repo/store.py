@@ -43,10 +43,10 @@ def open_store(settings: Settings, offline: bool) -> FeatureStore:
     ))
 
 
-def apply(store: FeatureStore) -> bool:
-    """Registers the definitions where they differ from the registry's; True where they did. Sources are not looked
-    at: they are bound per session."""
-    if _registered(store):
+def apply(store: FeatureStore, always: bool = False) -> bool:
+    """Registers the definitions where they differ from the registry's; True where it did. `always` also makes online
+    tables that are missing. Sources are not looked at: they are bound per session."""
+    if _registered(store) and not always:
         return False
     store.apply([*ENTITIES, *VIEWS, *SERVICES], skip_feature_view_validation=True)
     return True

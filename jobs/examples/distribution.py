@@ -19,12 +19,15 @@ SAMPLE_NOISE = 3.0
 """Multiples of the mean PSI of equal distributions that pass as noise."""
 
 
-class Limits(BaseModel):
+class Limits(BaseModel, frozen=True):
     """When rows may not go online."""
 
     psi: float = 0.25
     filled_drop: float = 0.2  # of the reference's filled share, absolute
     least_rows: float = 0.5  # of the reference's rows
+
+
+LIMITS = Limits()
 
 
 class Feature(BaseModel):

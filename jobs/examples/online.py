@@ -17,7 +17,7 @@ from contracts.settings import Settings
 from feature_repo.store import apply, open_store
 from jobs import runtime
 from jobs.examples import distribution
-from jobs.examples.distribution import Distribution, Limits
+from jobs.examples.distribution import LIMITS, Distribution, Limits
 from jobs.examples.population import described, online_rows, profile_path
 from jobs.lake import read
 from ledger import open_ledger
@@ -26,7 +26,7 @@ CHUNK = 10_000
 """Profiles a write: one transaction on SQLite, one pipeline on Redis."""
 
 
-def run(settings: Settings, ds: str, limits: Limits = Limits()) -> dict:  # noqa: B008 (frozen by use)
+def run(settings: Settings, ds: str, limits: Limits = LIMITS) -> dict:
     """Writes the newest row of every profile for each online view. Rerun, it writes the same rows; an older night
     than the one online is left alone (a backfill). Raises MarqueeError where the rows are unlike the live release's."""
     runtime.require_free_disk(settings)
@@ -36,7 +36,7 @@ def run(settings: Settings, ds: str, limits: Limits = Limits()) -> dict:  # noqa
     rows = online_rows(settings, read.tag_record(settings, ds))
     release_id = _guard(settings, rows, limits)
     store = open_store(settings, offline=False)
-    apply(store)
+    apply(store, always=True)
     _prepare(settings)
     written = {name: _write(store, name, table) for name, table in rows.items()}
     _mark(settings, ds)

@@ -111,8 +111,9 @@ def _has_snapshot(spark: SparkSession, table: str, snapshot_id: int) -> bool:
 
 
 def _logical_hash(frame: DataFrame) -> tuple[int, str]:
-    """Rows and a hash of them in any order: the sum of two independent row hashes."""
-    columns = [F.col(name) for name in frame.columns]
+    """Rows and a hash of them in any order: the sum of two independent row hashes. A hash passes over nulls, so that
+    where they are is a part of its own."""
+    columns = [part for name in frame.columns for part in (F.col(name), F.col(name).isNull())]
     sums = [F.sum(F.xxhash64(F.lit(salt), *columns).cast("decimal(38,0)")) for salt in (1, 2)]
     count, *parts = frame.agg(F.count(F.lit(1)), *sums).first()
     return count, hashlib.sha256(f"{count}:{parts[0]}:{parts[1]}".encode()).hexdigest()

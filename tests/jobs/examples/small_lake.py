@@ -9,14 +9,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from contracts.marts import CATALOG, MART_COLUMNS, MARTS, TAGGED, tag_name
+import pyarrow as pa
+
+from contracts.marts import MART_COLUMNS, MARTS, TAGGED, tag_name
 from contracts.settings import Settings
 from contracts.tags import TableVersion, TagRecord, tag_file
-from jobs.lake.session import ensure_namespaces, spark_session
+from jobs.lake import read
 
 DS = "2026-03-10"
 DAY = datetime(2026, 3, 10, tzinfo=UTC)
 HOUR, MICRO = timedelta(hours=1), timedelta(microseconds=1)
+ARROW = {
+    "string": pa.string(), "timestamp": pa.timestamp("us", tz="UTC"), "date": pa.date32(), "int": pa.int32(), "double": pa.float64(),
+    "boolean": pa.bool_(), "array<string>": pa.list_(pa.string()), "array<double>": pa.list_(pa.float64()),
+}
 CANARY = 1_000_000
 """Planted counts are this and above; honest ones are far below."""
 
@@ -58,15 +64,14 @@ class SmallLake:
                      known_at=moment + HOUR, event_day=moment.date(), device="tv", surface="home", **values)
 
     def write(self) -> TagRecord:
-        """Writes the marts, tags them, writes the record; returns it."""
-        spark = spark_session(self.settings)
-        ensure_namespaces(spark)
+        """Writes the marts, tags them, writes the record; returns it. By pyiceberg: a second instead of Spark's twenty."""
+        lake = read.catalog(self.settings)
+        lake.create_namespace(MARTS)
         for mart, columns in MART_COLUMNS.items():
-            schema = ", ".join(f"{name} {spark_type}" for name, spark_type in columns.items())
-            tuples = [tuple(row[name] for name in columns) for row in self.rows[mart]]
-            table = f"{CATALOG}.{MARTS}.{mart}"
-            spark.createDataFrame(tuples, schema).writeTo(table).using("iceberg").createOrReplace()
-            spark.sql(f"alter table {table} create or replace tag `{tag_name(DS)}`")
+            schema = pa.schema([pa.field(name, ARROW[spark_type]) for name, spark_type in columns.items()])
+            table = lake.create_table(f"{MARTS}.{mart}", schema)
+            table.append(pa.Table.from_pylist(self.rows[mart], schema))
+            table.manage_snapshots().create_tag(table.current_snapshot().snapshot_id, tag_name(DS)).commit()
         record = TagRecord(ds=DS, first=date.fromisoformat(DS), last=date.fromisoformat(DS), has_impressions=self.has_impressions,
                            tables={f"marts.{mart}": TableVersion(snapshot_id=0, rows=len(self.rows[mart]), logical_hash="") for mart in TAGGED})
         folder = self.settings.lake / "tags"
@@ -85,6 +90,8 @@ def filled(lake: SmallLake, seed: int = 3) -> SmallLake:
     profiles, titles = [f"p{i}" for i in range(14)], [f"t{i}" for i in range(9)]
     for number, profile_id in enumerate(profiles):
         lake.declared(profile_id, DAY - timedelta(days=40), maturity_limit=number, market=rng.choice(["DE", "US"]))
+        lake.add("feat_profile_history", profile_id=profile_id, feature_time=DAY, known_at=DAY, history_title_ids=["t1", "t2"],
+                 history_times=[1.0, 2.0], history_completion=[0.5, None], history_rating=[None, 4.0], watched_title_ids=["t1"])
         if number % 3 == 0:
             lake.declared(profile_id, DAY - rng.random() * timedelta(days=2), language="en", is_kids=True)
         # p0, p7: aged out, save on the last possible day

@@ -10,7 +10,7 @@ import pytest
 from contracts.errors import MarqueeError
 from contracts.release import State
 from feature_repo.feature_services import ONLINE_REFERENCES
-from feature_repo.feature_views import profile_daily, profile_history
+from feature_repo.feature_views import profile_history
 from feature_repo.store import open_store
 from jobs.examples import distribution, online
 from jobs.examples.population import newest, online_rows, profile_path
@@ -33,8 +33,6 @@ def fresh(trained):
     home = lake.settings.home
     for path in [home / "feast" / "materialised.json", *home.glob("feast/online.db*"), *home.glob("ledger.db*")]:
         path.unlink(missing_ok=True)
-    open_store(lake.settings, offline=False)._get_provider().update_infra(
-        "marquee", [], [profile_daily, profile_history], [], [], False)
     return lake.settings
 
 
@@ -60,6 +58,8 @@ def test_the_first_night_is_written_with_a_note(fresh):
     assert found["p1"]["profile_features_at"] == expected["p1"]["profile_features_at"]
     assert found["p0"]["plays_7d"] is None, "aged out"
     assert found["p0"]["market"] in ("DE", "US"), "declared facts do not age"
+    assert found["p1"]["history_title_ids"] == ["t1", "t2"]
+    assert math.isnan(found["p1"]["history_completion"][1])
     assert found["nobody"]["market"] is None
 
 
