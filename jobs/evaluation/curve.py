@@ -3,6 +3,7 @@
 import logging
 import os
 from contextlib import redirect_stdout
+from pathlib import Path
 
 from contracts.settings import Settings
 from jobs.runtime import log
@@ -12,6 +13,9 @@ EXPERIMENT = "towers"
 
 def learning_curve(settings: Settings, release_id: str) -> dict[str, list[float]]:
     """Metric -> values by epoch, of the release's newest towers run; empty where there is none."""
+    address = settings.mlflow_address()
+    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists():
+        return {}  # opening it would make it
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     try:
@@ -20,7 +24,7 @@ def learning_curve(settings: Settings, release_id: str) -> dict[str, list[float]
         for name in ("mlflow", "alembic", "alembic.runtime.migration"):
             logging.getLogger(name).setLevel(logging.ERROR)
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-            return _curve(MlflowClient(settings.mlflow_address()), release_id)
+            return _curve(MlflowClient(address), release_id)
     except Exception as error:  # whatever a tracking server may answer, the judgement stands without the curve
         log.warning("no learning curve from MLflow: %s", error)
         return {}
