@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -166,7 +167,7 @@ def interval(settings: Settings, ds: str) -> dict[str, str]:
 
 def _question(settings: Settings, airflow: Airflow, partition: str, approve: str) -> None:
     """Waits for the question; answers it and follows the run to its end, or leaves it to a person."""
-    run_id = _promotion(airflow, partition)
+    run_id = _promotion(settings, airflow, partition)
     follower = Follower(settings, airflow, "promote", run_id)
     console.print(f"[bold]Promotion[/]  {airflow.address}/dags/promote/runs/{run_id}")
     if follower.wait(lambda tasks: any(t["state"] == "awaiting_input" for t in tasks)) == "running":
@@ -179,15 +180,31 @@ def _question(settings: Settings, airflow: Airflow, partition: str, approve: str
         follower.wait()
 
 
-def _promotion(airflow: Airflow, partition: str) -> str:
-    """The newest run of `promote` for the candidate; the scheduler makes it within seconds."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for run in airflow.runs("promote"):
-            if run["partition_key"] == partition:
-                return run["dag_run_id"]
+def _promotion(settings: Settings, airflow: Airflow, partition: str) -> str:
+    """The candidate's run of `promote`; the scheduler makes it within seconds. One that broke before its answer is asked
+    anew, one that broke after it goes on."""
+    found = _wait_for(lambda: _newest(airflow, partition), f"Airflow opened no question for {partition}; see {airflow.address}/dags/promote")
+    if found["state"] != "failed":
+        return found["dag_run_id"]
+    from ledger import open_ledger
+
+    if open_ledger(settings).get(partition.rpartition(".")[0]).state == State.AWAITING_APPROVAL:
+        return airflow.trigger("promote", {"logical_date": None, "partition_key": partition})["dag_run_id"]
+    airflow.clear_run("promote", found["dag_run_id"], only_failed=True)
+    return found["dag_run_id"]
+
+
+def _newest(airflow: Airflow, partition: str) -> dict | None:
+    return next((run for run in airflow.runs("promote") if run["partition_key"] == partition), None)
+
+
+def _wait_for(look: Callable[[], dict | None], otherwise: str, seconds: float = 120) -> dict:
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise MarqueeError(f"{otherwise} ({seconds:.0f} s)")
         time.sleep(1)
-    raise MarqueeError(f"Airflow opened no question for {partition} within 120 s; see {airflow.address}/dags/promote")
+    return found
 
 
 def _answer(settings: Settings, airflow: Airflow, run_id: str, approve: str) -> None:
