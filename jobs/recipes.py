@@ -46,7 +46,8 @@ def demo() -> Recipe:
 def movielens() -> Recipe:
     """MovieLens-1M and latest-small: no impressions, one market."""
     # old co-occurrences count like new ones: a night here is weeks long
-    return Recipe("movielens", index=IndexConfig(transition_half_life_days=0.0, fallback_half_life_days=90.0))
+    return Recipe("movielens", towers=TowersConfig(epochs=7),
+                  index=IndexConfig(transition_half_life_days=0.0, fallback_half_life_days=90.0))
 
 
 def large() -> Recipe:

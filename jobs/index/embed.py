@@ -21,6 +21,7 @@ class Embedder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared
         cuda = "CUDAExecutionProvider"
         has_cuda = cuda in onnxruntime.get_available_providers()
         if device == "cuda" and not has_cuda:
