@@ -19,4 +19,4 @@ class JudgeConfig:
     max_failed_answers: float = 0.0  # share of requests
     max_degraded_answers: float = 0.02  # share of requests
     new_title_days: int = 14
-    ready_seconds: float = 120.0
+    ready_seconds: float = 300.0  # imports alone take minutes where a box is overloaded
