@@ -101,3 +101,13 @@ def test_a_release_without_towers_is_wrong_use(home, tmp_path):
     (other / names.PROVENANCE).write_bytes((home.releases / RELEASE / names.PROVENANCE).read_bytes())
     with pytest.raises(UsageError, match="run `marquee towers --release 2026-03-22-towerless`"):
         build.run(home, other.name, CONFIG)
+
+
+def test_on_the_nano_world_every_title_is_indexed_and_a_rerun_changes_nothing(nano):
+    said = nano.reach("index").done["index"]
+    folder = nano.home / "releases" / nano.release_id
+    assert said["titles"] == said["checked"]["titles"] == len(pq.read_table(folder / names.TITLES))
+    assert said["checked"]["recall"] >= 0.99
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert nano.result("index", "--release", nano.release_id)["collection_kept"]
+    assert {name: (folder / name).read_bytes() for name in FILES} == before

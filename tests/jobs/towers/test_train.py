@@ -95,3 +95,9 @@ def test_what_is_held_out_is_the_last_block_within_bounds(days_of_plays, share):
 def test_a_release_that_was_not_begun_is_wrong_use(home):
     with pytest.raises(UsageError, match="run `marquee release begin"):
         train.run(home, "2026-03-22-nothing", CONFIG)
+
+
+def test_on_the_nano_world_learning_beats_popularity(nano):
+    said = nano.reach("towers").done["towers"]
+    assert said["validation_labels"] > 50
+    assert said["recall"] > 1.2 * said["popularity_recall"]
