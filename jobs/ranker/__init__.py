@@ -1,0 +1,11 @@
+"""The ranker: learns on the block that the retriever and the title counts have not seen.
+
+`asof.py` what was known at a moment; `pool.py` a request's candidates as serving would retrieve them; `rows.py` training
+and validation rows; `choose.py` LambdaMART, blends and retrieval order, one picked; `tracking.py` MLflow; `train.py` the
+command. Not here: ranking features (contracts/features.py), the judgement of the whole funnel (jobs/evaluation).
+"""
+
+import os
+
+# before LightGBM loads OpenMP: threads that wait must not spin on cores that other tasks want
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -68,6 +68,7 @@ class QueryTower:
         """`default_length` holds where the graph leaves the history's length open."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # cores are shared
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
         shape = next(i.shape for i in session.get_inputs() if i.name == QUERY_INPUTS[0])
         return cls(session, shape[1] if isinstance(shape[1], int) else default_length)
