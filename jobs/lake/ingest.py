@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ class Landed:
 
 @dataclass(frozen=True)
 class Judged:
-    """One table of an interval with a `_reason` on every row (lazy), and how many rows have one."""
+    """One table of an interval with a `_reason` on every row (lazy), how many rows have one, and how many distinct
+    event ids the good ones have."""
 
     name: str
     rows: DataFrame
     landed: int
+    distinct: int
     reasons: dict[str, int]
 
     @property
@@ -87,7 +89,7 @@ def run(settings: Settings, ds: str) -> dict[str, Any]:
     with ThreadPoolExecutor(1) as background:
         warm = background.submit(quality.warm_up) if pending else None
         session = spark_session(settings)
-        raw.create_tables(session, catalog)
+        raw.create_tables(session, catalog, [one.interval for one in pending])
         if raw.recover(session, catalog, settings):
             log.warning("an earlier ingest was killed while publishing; its tables are back where they were")
         if warm:
@@ -135,7 +137,7 @@ def _ingest(settings: Settings, session: SparkSession, catalog: Catalog, one: La
         raise
     ingest = raw.Ingest(
         sequence, one.interval.name, one.interval.first, one.interval.last, one.source, one.content_sha256, counts,
-        _warnings(session, judged), _earliest(branches.values()), now(settings.home).replace(tzinfo=None),
+        _warnings(catalog, branches), _earliest(branches.values()), now(settings.home).replace(tzinfo=None),
     )
     _publish(settings, session, catalog, one, judged, ingest)
     return ingest
@@ -161,8 +163,11 @@ def _judge(session: SparkSession, one: Landed) -> list[Judged]:
 
 def _count(one: Landed, name: str, rows: DataFrame) -> Judged:
     with _naming_corrupt_files(one, name):
-        counted = {row["_reason"]: row["count"] for row in rows.groupBy("_reason").count().collect()}
-    return Judged(name, rows, sum(counted.values()), {reason: n for reason, n in sorted(counted.items(), key=str) if reason})
+        counted = rows.groupBy("_reason").agg(
+            F.count(F.lit(1)).alias("rows"), F.count_distinct(F.when(F.col("_reason").isNull(), F.xxhash64("event_id"))).alias("distinct"),
+        ).collect()
+    reasons = {row["_reason"]: row["rows"] for row in sorted(counted, key=lambda row: str(row["_reason"])) if row["_reason"]}
+    return Judged(name, rows, sum(row["rows"] for row in counted), sum(row["distinct"] for row in counted), reasons)
 
 
 def _refuse_unfit(one: Landed, judged: list[Judged]) -> None:
@@ -206,8 +211,8 @@ def _stage_table(session: SparkSession, catalog: Catalog, one: Landed, table: Ju
     before = catalog.load_table(name)
     history = session.table(f"{CATALOG}.{name}") if raw.main_snapshot(before) is not None else None
     columns = [c.name for c in TABLES[table.name].columns]
-    parts = deduplicate(table.rows.where("_reason is null").select(*columns), history, table.good)
-    duplicates = parts.repeats.count() if table.good else 0
+    parts = deduplicate(table.rows.where("_reason is null").select(*columns), history, table.good, table.distinct)
+    duplicates = parts.repeats.count() if table.good and parts.repeats is not None else 0
     published = 0
     if table.good > duplicates:
         session.sql(f"alter table {CATALOG}.{name} create branch {raw.AUDIT_BRANCH}")
@@ -264,20 +269,20 @@ def _earliest(branches) -> datetime | None:
     return min(moments).replace(tzinfo=None) if moments else None
 
 
-def _warnings(session: SparkSession, judged: list[Judged]) -> dict[str, int]:
+def _warnings(catalog: Catalog, branches: dict[str, pa.Table]) -> dict[str, int]:
     """What is published and yet not eligible: titles without maturity, titles that no licence names."""
-    titles = next((table for table in judged if table.name == "titles"), None)
-    if titles is None:
+    if "titles" not in branches:
         return {}
-    good = titles.rows.where("_reason is null").select("title_id", "maturity")
-    licences = session.table(f"{CATALOG}.{raw.raw_table('licences')}").select("title_id")
-    landed_licences = next((table for table in judged if table.name == "licences"), None)
-    if landed_licences is not None:
-        licences = licences.unionByName(landed_licences.rows.where("_reason is null").select("title_id"))
-    counted = good.groupBy("title_id").agg(F.count("maturity").alias("n")).join(
-        licences.distinct().withColumn("licensed", F.lit(1)), "title_id", "left",
-    ).agg(F.count_if(F.col("n") == 0).alias("unrated"), F.count_if(F.col("licensed").isNull()).alias("unlicensed")).first()
-    found = {"titles_without_maturity": counted["unrated"], "titles_without_licence": counted["unlicensed"]}
+    titles = branches["titles"]
+    rated = set(titles.filter(pc.is_valid(titles["maturity"]))["title_id"].to_pylist())
+    licences = catalog.load_table(raw.raw_table("licences"))
+    newest = licences.refs().get(raw.AUDIT_BRANCH) or licences.refs().get("main")
+    licensed = licences.scan(selected_fields=("title_id",), snapshot_id=newest.snapshot_id).to_arrow()["title_id"].unique() if newest else []
+    landed_titles = set(titles["title_id"].to_pylist())
+    found = {
+        "titles_without_maturity": len(landed_titles - rated),
+        "titles_without_licence": len(landed_titles - {str(title) for title in licensed}),
+    }
     return {what: count for what, count in found.items() if count}
 
 
@@ -291,7 +296,7 @@ def _summary(ds: str, catalog: Catalog, ingested: list[raw.Ingest]) -> dict[str,
     for name, row in totals.items():
         if row["landed"] != row["published"] + row["quarantined"] + row["duplicates"]:
             raise MarqueeError(f"{name}: landed {row['landed']} is not the sum of {row}")
-    warnings = [replace(ingest).warnings for ingest in ingested if ingest.warnings]
+    warnings = {ingest.interval: ingest.warnings for ingest in ingested if ingest.warnings}
     return {
         "ds": ds,
         "intervals": [ingest.interval for ingest in ingested],

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import Column as Expression
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
 
 from contracts.errors import UsageError
 from contracts.landing import FILE_TYPES, TABLES, Column, ColumnType, LandingTable, read_marker, table_files
@@ -104,7 +106,7 @@ def _check_columns(table: LandingTable, path: Path, schema: pa.Schema) -> None:
 
 
 def _from_parquet(session: SparkSession, table: LandingTable, types: dict[str, pa.DataType], paths: list[str]) -> DataFrame:
-    rows = session.read.parquet(*paths)
+    rows = session.read.schema(_spark_schema(types)).parquet(*paths)
     present = [c for c in table.columns if c.name in types and not pa.types.is_null(types[c.name])]
     typed = {c.name: _typed_parquet(c, types[c.name]) for c in present}
     record = F.to_json(F.struct(*[F.col(c.name) for c in present]))
@@ -112,6 +114,23 @@ def _from_parquet(session: SparkSession, table: LandingTable, types: dict[str, p
     bad = [F.when(F.col(c.name).isNotNull() & ~F.isnan(c.name) & typed[c.name].isNull(), c.name)
            for c in present if c.type == "int" and pa.types.is_floating(types[c.name])]
     return _select(rows, table, typed, record, bad)
+
+
+def _spark_schema(types: dict[str, pa.DataType]) -> StructType:
+    """Given rather than inferred, which would cost a Spark job a table. Unsigned and 8-bit integers, large strings and
+    nanoseconds are read as what Spark has for them."""
+    return from_arrow_schema(pa.schema([(name, _readable(found)) for name, found in types.items() if not pa.types.is_null(found)]))
+
+
+def _readable(found: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(found):
+        return pa.int64() if found.unit == "ns" else pa.timestamp("us", found.tz)
+    if pa.types.is_list(found) or pa.types.is_large_list(found):
+        return pa.list_(pa.string())
+    if pa.types.is_large_string(found):
+        return pa.string()
+    widened = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.float16(): pa.float32()}
+    return widened.get(found, found)
 
 
 def _typed_parquet(column: Column, found: pa.DataType) -> Expression:

@@ -15,7 +15,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
-from contracts.landing import TABLES
+from contracts.landing import TABLES, Interval
 from contracts.marts import CATALOG, INGESTS, QUARANTINE, RAW
 from contracts.settings import Settings
 from jobs.lake.landed import SPARK_TYPES
@@ -23,7 +23,9 @@ from jobs.lake.session import ensure_namespaces
 
 AUDIT_BRANCH = "audit"
 JOURNAL = "publishing.json"
+LONG_HISTORY_DAYS = 120
 
+_EVENT_TABLES = tuple(f"{RAW}.{name}" for name in ("impressions", "plays", "skips", "ratings"))
 _QUARANTINE_COLUMNS = "sequence int, interval string, table_name string, event_id string, reason string, record string, file string"
 _INGESTS_COLUMNS = (
     "sequence int, interval string, first date, last date, source string, content_sha256 string, counts string, "
@@ -52,7 +54,13 @@ def raw_table(name: str) -> str:
     return f"{RAW}.{name}"
 
 
-def create_tables(session: SparkSession, catalog: Catalog) -> None:
+def partition_grain(first: Interval) -> str:
+    """`day` or `month`, by the length of the lake's first interval: a long thin history (MovieLens: a thousand days)
+    would make a thousand tiny files of every table."""
+    return "month" if first.days > LONG_HISTORY_DAYS else "day"
+
+
+def create_tables(session: SparkSession, catalog: Catalog, pending: list[Interval]) -> None:
     """Every raw table, also of what a source never brings, so that dbt finds them all. Safe to repeat."""
     ensure_namespaces(session)
     there = {".".join(name) for name in catalog.list_tables(RAW)}
@@ -60,8 +68,9 @@ def create_tables(session: SparkSession, catalog: Catalog) -> None:
     definitions |= {QUARANTINE: _QUARANTINE_COLUMNS, INGESTS: _INGESTS_COLUMNS}
     for name, columns in definitions.items():
         if name not in there:
-            # by day of arrival: the night's models read what arrived since the last one
-            partitions = "" if name in (QUARANTINE, INGESTS) else "partitioned by (days(received_at))"
+            # by time of arrival: the night's models read what arrived since the last one
+            grain = partition_grain(pending[0]) if pending else "day"
+            partitions = f"partitioned by ({grain}s(received_at))" if name in _EVENT_TABLES else ""
             session.sql(f"create table if not exists {CATALOG}.{name} ({columns}) using iceberg {partitions} "
                         "tblproperties ('write.metadata.delete-after-commit.enabled'='true', 'write.distribution-mode'='hash')")
 

@@ -101,6 +101,7 @@ def _engine(settings: Settings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "4",
         "spark.sql.adaptive.enabled": "true",
+        "spark.sql.sources.parallelPartitionDiscovery.threshold": "10000",  # list files here, not in a Spark job
         "spark.sql.sources.partitionOverwriteMode": "dynamic",
         "spark.sql.legacy.parquet.nanosAsLong": "true",  # pandas writes nanoseconds, which Spark has no type for
         "spark.sql.execution.arrow.pyspark.enabled": "true",
