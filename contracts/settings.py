@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     spark_master: str = "local[2]"
     spark_driver_memory: str = "3g"
 
+    search_budget_ms: float = Field(250.0, description="a vector search that takes longer is replaced by exact search in process")
+    hydrate_budget_ms: float = Field(200.0, description="a feature store that takes longer is done without")
     token_secret: str = Field("", description="signs the API's bearer tokens; empty: generated under home")
     approvers: str = Field("approver1,approver2", description="who may answer a promotion question, by user name")
     approval_hours: float = Field(24.0, description="a question expires after this; silence is a rejection")

@@ -29,9 +29,6 @@ from serving.vectors import Vectors  # noqa: E402
 
 log = logging.getLogger("marquee.serving")
 
-SEARCH_BUDGET_SECONDS = 0.15
-HYDRATE_BUDGET_SECONDS = 0.1
-"""Ten times what the stage takes on a busy laptop; a stage over its budget is degraded, not waited for."""
 SHADOW_SEARCH_BUDGET_SECONDS = 5.0
 """The judge measures quality, not latency."""
 LOOPBACK = "127.0.0.1"
@@ -56,8 +53,8 @@ def live_service(settings: Settings, port: int) -> Service:
     """The API proper: follows the ledger's pointer."""
     ledger, metrics = ledger_opener(settings), Metrics()
     eligibility = EligibilityLog(ledger)
-    vectors = Vectors(settings, SEARCH_BUDGET_SECONDS)
-    hydrator = FeastHydrator(settings, HYDRATE_BUDGET_SECONDS)
+    vectors = Vectors(settings, settings.search_budget_ms / 1000)
+    hydrator = FeastHydrator(settings, settings.hydrate_budget_ms / 1000)
     try:
         hydrator.warm_up()
     except Exception as error:

@@ -5,6 +5,7 @@ it cannot check is not shown.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -24,6 +25,24 @@ from serving.vectors import Vectors
 
 log = logging.getLogger("marquee.serving")
 T = TypeVar("T")
+
+
+class Seldom:
+    """Says why a stage failed at most every ten seconds: metrics count, the log explains."""
+
+    SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def warn(self, stage: str, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._said.get(stage, -self.SECONDS) >= self.SECONDS:
+            self._said[stage] = now
+            log.warning("%s failed: %s: %s", stage, type(error).__name__, str(error).partition("\n")[0])
+
+
+SAY = Seldom()
 
 
 @dataclass(frozen=True)
@@ -68,7 +87,7 @@ class Stages:
             try:
                 return first()
             except Exception as error:
-                log.warning("%s failed: %s: %s", name, type(error).__name__, error)
+                SAY.warn(name, error)
                 self.degrade(name)
                 return otherwise()
 

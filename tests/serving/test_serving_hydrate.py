@@ -1,5 +1,6 @@
 """Hydration: Feast's rows with their age, and the judge's folder as of a moment."""
 
+import time
 from datetime import timedelta
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from contracts.errors import UsageError
 from contracts.marts import PROFILE_FEATURES
-from serving.hydrate import NEWEST_PLAYS, PLAYS, PROFILES, FolderHydrator
+from serving.hydrate import NEWEST_PLAYS, PLAYS, PROFILES, FeastHydrator, FolderHydrator
 from serving.member import Ask
 from tests.serving.tiny_world import NOW
 
@@ -82,3 +83,13 @@ def test_the_folder_knows_what_was_known_then(folder, ago):
 def test_a_folder_without_member_state_is_bad_input(tmp_path):
     with pytest.raises(UsageError, match=PROFILES):
         FolderHydrator(tmp_path)
+
+
+def test_a_store_slower_than_its_budget_is_not_waited_for(world):
+    hydrator = FeastHydrator(world.settings, budget_seconds=0.05)
+    hydrator._read = lambda profile_id: time.sleep(1)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        hydrator.hydrate(Ask("adult", NOW, market="de"))
+    assert time.monotonic() - began < 0.9
+    hydrator.close()

@@ -176,7 +176,7 @@ def fallback_table(catalogue: Catalogue) -> pa.Table:
 def load_collection(settings: Settings, name: str, catalogue: Catalogue, items: np.ndarray) -> None:
     """The collection as the index job makes it: maturity, and per market the current or next window."""
     client = MilvusClient(settings.milvus_address())
-    schema = client.create_schema()
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("title_id", DataType.VARCHAR, is_primary=True, max_length=64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
     schema.add_field("maturity", DataType.INT64)
@@ -194,6 +194,7 @@ def load_collection(settings: Settings, name: str, catalogue: Catalogue, items: 
             row |= dict(zip(field_names(market), eligibility.window(title_id, market, at) or (FAR, 0)))
         rows.append(row)
     client.insert(name, rows)
+    client.flush(name)
     client.load_collection(name)
     client.close()
 

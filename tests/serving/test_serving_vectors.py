@@ -1,0 +1,62 @@
+"""The vector database goes away and comes back: searches fail fast, then work again without a restart of serving."""
+
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from contracts.eligibility import search_filter
+from contracts.settings import Settings
+from local.services import milvus_command, wait_for_port
+from serving.vectors import SearchFailed, Vectors
+from tests.conftest import free_port
+from tests.serving.tiny_world import DIMENSION, NOW, Catalogue, load_collection
+
+BUDGET = 3.0
+
+
+def test_a_search_fails_fast_while_the_database_is_away_and_works_when_it_is_back(tmp_path):
+    settings = Settings(_env_file=None, home=tmp_path, milvus_port=free_port())
+    vectors, catalogue = Vectors(settings, BUDGET), Catalogue(30, 5)
+    items = np.eye(30, DIMENSION, dtype=np.float32)
+
+    def search() -> list[str]:
+        return vectors.search("tiny", items[3], search_filter("de", 18, int(NOW.timestamp())), 5)
+
+    def start() -> subprocess.Popen:
+        process = subprocess.Popen(milvus_command(tmp_path / "milvus", settings.milvus_port),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port(settings.milvus_port, seconds=90)
+        return process
+
+    assert not vectors.tend(["tiny"])
+    with pytest.raises(SearchFailed, match="does not answer"):
+        search()
+    process = start()
+    try:
+        load_collection(settings, "tiny", catalogue, items)
+        assert vectors.tend(["tiny"])
+        found = search()
+        assert found
+        process.terminate()
+        process.wait(30)
+        began = time.monotonic()
+        with pytest.raises(SearchFailed):
+            search()
+        assert time.monotonic() - began < 2 * BUDGET
+        assert not vectors.tend(["tiny"])
+        began = time.monotonic()
+        with pytest.raises(SearchFailed, match="does not answer"):
+            search()
+        assert time.monotonic() - began < 0.1
+        process = start()
+        deadline = time.monotonic() + 60
+        while not vectors.tend(["tiny"]):  # loads the collection, which the new process has not
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert search() == found
+    finally:
+        vectors.close()
+        process.terminate()
+        process.wait(30)
