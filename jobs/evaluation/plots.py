@@ -20,7 +20,7 @@ BEYOND = {"coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diver
           "popularity_share_at_10": "share of most played tenth@10", "genre_miscalibration_at_10": "genre miscalibration@10"}
 STYLE = {"svg.hashsalt": "marquee", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
          "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#9aa0ad", "axes.titlesize": 10,
-         "axes.titlelocation": "left", "legend.frameon": False, "legend.fontsize": 8}
+         "legend.frameon": False, "legend.fontsize": 8}
 
 
 def quality(figures: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def recall_by_slice(figures: Mapping[str, Any]) -> str:
         axes.barh(np.arange(len(slices)) + place * height, values, height, color=COLOURS[system], label=system)
     axes.set_yticks(np.arange(len(slices)) + 0.4 - height / 2, [f"{s['name']}: {s['value']} ({s['requests']})" for s in slices])
     axes.invert_yaxis()
-    axes.set_title("recall@200 of the retrieval pool by slice (requests)")
+    _title(axes.figure, "recall@200 of the retrieval pool by slice (requests)")
     axes.legend(loc="lower right")
     return _svg(figure)
 
@@ -65,7 +65,7 @@ def latency(milliseconds: Mapping[str, Sequence[float]]) -> str:
     for system, values in milliseconds.items():
         axes.hist(np.clip(values, 0, longest), bins=40, range=(0, longest), color=COLOURS[system], alpha=0.6, label=system)
     axes.set_xlabel("milliseconds (the slowest hundredth in the last bar)")
-    axes.set_title("Latency of shelves under the judge's load")
+    _title(axes.figure, "Latency of shelves under the judge's load")
     axes.legend()
     return _svg(figure)
 
@@ -92,7 +92,7 @@ def ranker_choice(validation: Mapping[str, float]) -> str:
     axes.barh(names, [validation[n] for n in names],
               color=[COLOURS[CANDIDATE] if validation[n] == best else "#c6cbd8" for n in names])
     axes.invert_yaxis()
-    axes.set_title("Ranker: NDCG@10 of the choices on held-out profiles of the ranker's block")
+    _title(axes.figure, "Ranker: NDCG@10 of the choices on held-out profiles of the ranker's block")
     return _svg(figure)
 
 
@@ -108,7 +108,7 @@ def _bars(systems: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], t
         axes.bar(np.arange(len(labels)) + place * width, heights, width, yerr=errors, color=COLOURS[system], label=system,
                  error_kw={"elinewidth": 1, "ecolor": "#333333"})
     axes.set_xticks(np.arange(len(labels)) + 0.4 - width / 2, list(labels.values()))
-    axes.set_title(title)
+    _title(axes.figure, title)
     axes.legend()
     return _svg(figure)
 
@@ -122,8 +122,13 @@ def _forest(rows: Sequence[tuple[str, Mapping[str, float]]], title: str) -> str:
     axes.axvline(0, color="#333333", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.invert_yaxis()
-    axes.set_title(title)
+    _title(axes.figure, title)
     return _svg(figure)
+
+
+def _title(figure: Figure, text: str) -> None:
+    """Over the whole figure: long row labels leave an axes' own title no room."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10)
 
 
 def _figure(width: float, height: float) -> Figure:
