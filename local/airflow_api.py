@@ -1,6 +1,7 @@
 """Airflow's REST API, as one user: runs, tasks, questions and their answers."""
 
 import time
+from itertools import groupby
 from typing import Any, Self
 
 import httpx
@@ -96,7 +97,8 @@ class Airflow:
         if response.status_code == 404:
             return []
         said = (_said(entry) for entry in response.json()["content"] if isinstance(entry, dict))
-        return [line for text in said for line in text.splitlines() if line.strip()][-lines:]
+        told = [line for text in said for line in text.splitlines() if line.strip()]
+        return [line for line, _ in groupby(told)][-lines:]
 
     def questions(self, dag_id: str = "~", run_id: str = "~") -> list[dict]:
         """Questions that wait for a person."""

@@ -159,9 +159,11 @@ def test_the_next_night_is_approved_and_serves(town):
 
 def test_a_backfill_of_past_days_opens_no_question(town):
     live, promotions, releases = town.live(), len(town.promotions()), len(open_ledger(town.settings).releases())
+    landed = json.loads(town.marquee("land", "world", "--recipe", "nano", "--next").strip().splitlines()[-1])
     with service_user(town.settings) as airflow:
         nights = sorted(run["logical_date"][:10] for run in airflow.runs("nightly"))
-    body = {"dag_id": "nightly", "from_date": "2026-03-08T00:00:00Z", "to_date": f"{nights[-1]}T23:59:00Z", "run_on_latest_version": True,
+    assert landed["ds"] > nights[-1], "two nights that ran, and a day that did not"
+    body = {"dag_id": "nightly", "from_date": f"{nights[0]}T00:00:00Z", "to_date": f"{landed['ds']}T23:59:00Z", "run_on_latest_version": True,
             "max_active_runs": 1, "reprocess_behavior": "completed", "run_backwards": False, "dag_run_conf": {}}
     with town.airflow("approver1") as person:
         backfill = person.request("POST", "/backfills", json=body).json()["id"]
