@@ -55,10 +55,6 @@ def live_service(settings: Settings, port: int) -> Service:
     eligibility = EligibilityLog(ledger)
     vectors = Vectors(settings, settings.search_budget_ms / 1000)
     hydrator = FeastHydrator(settings, settings.hydrate_budget_ms / 1000)
-    try:
-        hydrator.warm_up()
-    except Exception as error:
-        log.warning("the feature store does not answer yet: %s: %s", type(error).__name__, error)
     address = f"http://{settings.bind_host}:{port}"
     source = Live(settings, ledger, eligibility, vectors, metrics, address)
     clients = Clients(hydrator, vectors, metrics)

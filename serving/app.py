@@ -1,7 +1,7 @@
 """The routes. Each takes one release and one snapshot of the eligibility log, and answers from those."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +79,7 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.clients.hydrator.start()
         service.eligibility.start()
         service.source.start()
         yield
@@ -126,7 +127,7 @@ def _member_routes(app: FastAPI, service: Service) -> None:
             raise Problem(403, f"the token does not speak for profile {profile_id}")
         served, snapshot = service.ready()
         ask = Ask(profile_id, _moment(service, as_of), size, surface, device,
-                  caller and caller.market, caller and caller.maturity_limit)
+                  caller.market if caller else None, caller.maturity_limit if caller else None)
         made = pipeline.shelf(ask, served.release, snapshot, service.clients, bool(caller and caller.speaks_of_one))
         if not made.member.profile.market:
             raise Problem(404, f"the member state has no row of profile {profile_id} at {ask.moment.isoformat()}")
@@ -190,7 +191,7 @@ def _operations_routes(app: FastAPI, service: Service) -> None:
                  "vector_database": service.clients.vectors.answers}
         missing = [name for name, is_there in there.items() if not is_there]
         response.status_code = 503 if missing else 200
-        return Readiness(ready=not missing, release_id=served and served.release.release_id,
+        return Readiness(ready=not missing, release_id=served.release.release_id if served else None,
                          eligibility_seq=None if snapshot is None else snapshot.seq, missing=missing)
 
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response,
@@ -204,12 +205,13 @@ def _operations_routes(app: FastAPI, service: Service) -> None:
 
 def _caller(service: Service) -> Callable[..., Caller | None]:
     """The dependency that reads the token; in shadow mode there is none to read."""
-    if service.shadow:
+    key = service.key
+    if key is None:
         return lambda: None
 
     def read(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Caller:
-        given = credentials and f"{credentials.scheme} {credentials.credentials}"
-        return auth.read_token(service.key, given)
+        given = f"{credentials.scheme} {credentials.credentials}" if credentials else None
+        return auth.read_token(key, given)
 
     return read
 
@@ -266,7 +268,7 @@ def _shelf_answer(
     return answer
 
 
-def _listed(served: Served, titles: list[tuple[str, float | None]]) -> list[ListedTitle]:
+def _listed(served: Served, titles: Sequence[tuple[str, float | None]]) -> list[ListedTitle]:
     names = served.release.titles
     return [ListedTitle(position=place, title_id=title, name=names.name(title), score=score)
             for place, (title, score) in enumerate(titles, 1)]

@@ -2,11 +2,13 @@
 judge wrote, read as of a moment.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +22,21 @@ from contracts.query import History, Profile
 from contracts.settings import Settings
 from serving.member import Ask, Member, strictest_known
 
+log = logging.getLogger("marquee.serving")
+
 NEWEST_PLAYS = 200
 """As many as profile_history keeps."""
+
+REFRESH_SECONDS = 20.0
+"""Well below the registry's own time to live (feature_repo.store.REGISTRY_SECONDS)."""
+RETRY_SECONDS = 1.0
 
 PROFILES, PLAYS = "profiles.parquet", "plays.parquet"
 
 
 class Hydrator(Protocol):
+    def start(self) -> None: ...
+
     def hydrate(self, ask: Ask) -> Member:
         """The member at `ask.moment`; a profile without rows is not `known`. Raises what its source raises."""
 
@@ -34,7 +44,8 @@ class Hydrator(Protocol):
 
 
 class FeastHydrator:
-    """Feast's online rows of one profile, in one read."""
+    """Feast's online rows of one profile, in one read. A thread opens the store and keeps its copy of the registry
+    young: whoever reads with one that is too old waits for the registry's database."""
 
     def __init__(self, settings: Settings, budget_seconds: float):
         from feature_repo.feature_services import ONLINE_REFERENCES
@@ -43,8 +54,13 @@ class FeastHydrator:
 
         self._open = lambda: open_store(settings, offline=False)
         self._references, self._validity, self._budget = ONLINE_REFERENCES, VALIDITY, budget_seconds
-        self._store = None
+        self._store: Any = None
         self._readers = ThreadPoolExecutor(4, "feast")
+        self._stop = Event()
+        self._keeper = Thread(target=self._keep, name="feast-registry", daemon=True)
+
+    def start(self) -> None:
+        self._keeper.start()
 
     def hydrate(self, ask: Ask) -> Member:
         """Raises TimeoutError where the store takes longer than the budget."""
@@ -52,15 +68,32 @@ class FeastHydrator:
         return member_of(row, ask, self._validity)
 
     def close(self) -> None:
+        self._stop.set()
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def warm_up(self) -> None:
-        """Opens the store and reads once, so that the first request need not."""
+    def refresh(self) -> None:
+        """Opens the store where it is not, reads the registry and one row, so that no request need."""
+        if self._store is None:
+            self._store = self._open()
+        self._store.refresh_registry()
         self._read("")
+
+    def _keep(self) -> None:
+        said = ""
+        while not self._stop.is_set():
+            try:
+                self.refresh()
+                error = ""
+            except Exception as failure:
+                error = f"{type(failure).__name__}: {failure}"
+            if error and error != said:
+                log.warning("the feature store does not answer: %s", error)
+            said = error
+            self._stop.wait(RETRY_SECONDS if error else REFRESH_SECONDS)
 
     def _read(self, profile_id: str) -> dict[str, Any]:
         if self._store is None:
-            self._store = self._open()
+            raise ConnectionError("the feature store is not open yet")
         found = self._store.get_online_features(self._references, [{"profile_id": profile_id}]).to_dict()
         return {name: values[0] for name, values in found.items()}
 
@@ -77,8 +110,8 @@ def member_of(row: Mapping[str, Any], ask: Ask, validity: timedelta) -> Member:
     )
     titles = row.get("history_title_ids") or []
     history = History(titles, *(row.get(f"history_{name}") or [] for name in ("times", "completion", "rating")))
-    stamp = as_utc(row.get("profile_features_at"))
-    fresh = stamp is not None and stamp + validity >= ask.moment
+    stamp = row.get("profile_features_at")
+    fresh = stamp is not None and as_utc(stamp) + validity >= ask.moment
     return Member(
         profile=profile, history=before(history, ask.moment), watched=frozenset(row.get("watched_title_ids") or ()),
         aggregates=_aggregates(row) if fresh else {}, known=declared or bool(titles),
@@ -89,16 +122,17 @@ def before(history: History, moment: datetime) -> History:
     """The plays before a moment; the newest NEWEST_PLAYS of them."""
     end = int(np.searchsorted(np.asarray(history.times, np.float64), moment.timestamp(), side="left"))
     kept = slice(max(0, end - NEWEST_PLAYS), end)
-    return History(*(column[kept] for column in (history.title_ids, history.times, history.completion, history.rating)))
+    return History(history.title_ids[kept], history.times[kept], history.completion[kept], history.rating[kept])
 
 
-def as_utc(moment: datetime | None) -> datetime | None:
+def as_utc(moment: datetime) -> datetime:
     """Feast and Parquet hand out moments without a zone, in UTC."""
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _aggregates(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row.get(name) for name in PROFILE_FEATURES} | {"last_play_at": as_utc(row.get("last_play_at"))}
+    last_play = row.get("last_play_at")
+    return {name: row.get(name) for name in PROFILE_FEATURES} | {"last_play_at": last_play and as_utc(last_play)}
 
 
 class FolderHydrator:
@@ -110,6 +144,8 @@ class FolderHydrator:
         for row in profiles.sort_by("event_time").to_pylist():
             self._rows[row["profile_id"]].append(row)
         self._plays = _by_profile(plays)
+
+    def start(self) -> None: ...
 
     def hydrate(self, ask: Ask) -> Member:
         """The newest of the profile's rows at or before the moment, and the plays that had happened and were known."""

@@ -176,9 +176,8 @@ class Live:
 
     def _serve(self, pointer: Pointer) -> None:
         """Switches to the pointer's release where it is loaded and is not served yet."""
-        served = self._served.release.release_id if self._served else None
         release = self._loaded.get(pointer.release_id or "")
-        if release is not None and (served != release.release_id or self._served.stand_in):
+        if release is not None and self._served != Served(release):
             self._eligibility.catch_up()
             self._switch(Served(release))
         elif self._served is None and pointer.release_id in self._failed and pointer.previous in self._loaded:

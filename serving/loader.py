@@ -32,7 +32,7 @@ class ReleaseError(MarqueeError):
     """A release folder that must not serve; the message names the file and what is wrong with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Titles:
     """titles.parquet as columns; row i belongs to item_vectors.npy's row i."""
 
@@ -63,7 +63,7 @@ class Titles:
         return title_id if row is None else self.names[row]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Release:
     """Everything that must agree at request time, read-only. A request holds one and ends on it."""
 
@@ -84,8 +84,10 @@ class Release:
         """(D,) float32 query vector from the newest events whose titles have a vector."""
         length = self.spec.history_length
         known = [i for i, title in enumerate(history.title_ids) if title in self.titles.row][-length:]
-        seen = History(*([column[i] for i in known]
-                         for column in (history.title_ids, history.times, history.completion, history.rating)))
+        seen = History(
+            [history.title_ids[i] for i in known], [history.times[i] for i in known],
+            [history.completion[i] for i in known], [history.rating[i] for i in known],
+        )
         vectors = self.vectors_ND[self.titles.rows(seen.title_ids)]
         inputs = query_inputs(seen, vectors, profile, context, length)
         read = {given.name for given in self.tower.get_inputs()}

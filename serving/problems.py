@@ -73,6 +73,6 @@ def install(app: FastAPI) -> None:
 def answer(
     request: Request, status: int, detail: str, errors: list[FieldError] | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    problem = ProblemDetail(title=HTTPStatus(status).phrase, status=status, detail=detail,
+    problem = ProblemDetail(type="about:blank", title=HTTPStatus(status).phrase, status=status, detail=detail,
                             instance=request.url.path, errors=errors)
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, media_type=MEDIA_TYPE)

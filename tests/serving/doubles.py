@@ -36,6 +36,8 @@ class Given:
     def __init__(self, member: Member):
         self.member = member
 
+    def start(self) -> None: ...
+
     def hydrate(self, ask: Ask) -> Member:
         return self.member
 

@@ -7,11 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from feast.errors import FeastObjectNotFoundException
 
 from contracts.errors import UsageError
 from contracts.marts import PROFILE_FEATURES
+from contracts.settings import Settings
 from serving.hydrate import NEWEST_PLAYS, PLAYS, PROFILES, FeastHydrator, FolderHydrator
 from serving.member import Ask
+from tests.serving.online_rows import write_online_rows
 from tests.serving.tiny_world import NOW
 
 
@@ -93,3 +96,29 @@ def test_a_store_slower_than_its_budget_is_not_waited_for(world):
         hydrator.hydrate(Ask("adult", NOW, market="de"))
     assert time.monotonic() - began < 0.9
     hydrator.close()
+
+
+def test_the_store_may_come_later_than_serving(tmp_path):
+    """A fresh home has no registered views; once the nightly run made them, no restart of serving is needed."""
+    settings = Settings(_env_file=None, home=tmp_path)
+    hydrator = FeastHydrator(settings, budget_seconds=5.0)
+    hydrator.start()
+    ask = Ask("adult", NOW, market="de", token_limit=18)
+    try:
+        deadline = time.monotonic() + 30
+        while hydrator._store is None:  # two processes that make an empty registry at once get in each other's way
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        with pytest.raises(FeastObjectNotFoundException):
+            hydrator.hydrate(ask)
+        write_online_rows(settings)
+        while True:
+            try:
+                who = hydrator.hydrate(ask)
+                break
+            except FeastObjectNotFoundException:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        assert who.known
+    finally:
+        hydrator.close()
