@@ -1,8 +1,6 @@
 """A real server on loopback that serves one release as of any moment, and the clients that replay requests against it."""
 
-import ctypes
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +20,15 @@ from jobs.runtime import progress_visible
 
 STOP_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
+
+DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG; it survives exec
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""A judge that is killed takes its server with it. Not a preexec_fn: that forks with gRPC's threads in the process,
+whose fork handlers crash or hang the child."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,8 @@ def server(settings: Settings, release_id: str, member_state: Path, ready_second
     command = [sys.executable, "-m", "serving", "--shadow", "--release", release_id,
                "--member-state", str(member_state), "--port", str(port)]
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=_environment(settings), stdin=subprocess.DEVNULL,
-                                   stdout=out, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent)
+        process = subprocess.Popen([sys.executable, "-c", DIE_WITH_PARENT, *command], cwd=REPOSITORY,
+                                   env=_environment(settings), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait(process, address, ready_seconds, log)
@@ -131,12 +138,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     """This process's settings, also those that came from elsewhere than the environment."""
     said = {f"MARQUEE_{name.upper()}": str(getattr(settings, name)) for name in settings.model_fields_set}
     return os.environ | said
-
-
-def _die_with_parent() -> None:
-    """Linux: a judge that is killed takes its server with it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _free_port() -> int:
