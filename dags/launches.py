@@ -14,7 +14,7 @@ from dags.lib.launcher import Marquee
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
-    default_args=task_defaults(retries=0),
+    default_args=task_defaults(retry_delay=timedelta(seconds=5)),
     dagrun_timeout=timedelta(minutes=15),
     tags=["launches", "marquee"],
     doc_md="""

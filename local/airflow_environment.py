@@ -38,6 +38,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.logs / "tasks"),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(settings.logs / "dag-parsing"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+        # a running task says that it lives every second
+        "AIRFLOW__LOGGING__NAMESPACE_LEVELS": "http.access=WARNING httpx=WARNING",
         "AIRFLOW__SCHEDULER__CATCHUP_BY_DEFAULT": "False",
         # a killed worker's task is given up, and retried, after this many seconds
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "90",
