@@ -30,6 +30,7 @@ NEWEST_PLAYS = 200
 REFRESH_SECONDS = 20.0
 """Well below the registry's own time to live (feature_repo.store.REGISTRY_SECONDS)."""
 RETRY_SECONDS = 1.0
+FIRST_TRY_SECONDS = 5.0
 
 PROFILES, PLAYS = "profiles.parquet", "plays.parquet"
 
@@ -56,11 +57,13 @@ class FeastHydrator:
         self._references, self._validity, self._budget = ONLINE_REFERENCES, VALIDITY, budget_seconds
         self._store: Any = None
         self._readers = ThreadPoolExecutor(4, "feast")
-        self._stop = Event()
+        self._stop, self._tried = Event(), Event()
         self._keeper = Thread(target=self._keep, name="feast-registry", daemon=True)
 
     def start(self) -> None:
+        """Waits a little for the first attempt, so that the first members are not hydrated too late."""
         self._keeper.start()
+        self._tried.wait(FIRST_TRY_SECONDS)
 
     def hydrate(self, ask: Ask) -> Member:
         """Raises TimeoutError where the store takes longer than the budget."""
@@ -89,6 +92,7 @@ class FeastHydrator:
             if error and error != said:
                 log.warning("the feature store does not answer: %s", error)
             said = error
+            self._tried.set()
             self._stop.wait(RETRY_SECONDS if error else REFRESH_SECONDS)
 
     def _read(self, profile_id: str) -> dict[str, Any]:
