@@ -8,6 +8,11 @@
     {% if is_incremental() %}date '{{ var("changed_from") }}'{% else %}date '1900-01-01'{% endif %}
 {%- endmacro %}
 
+{# The first day of the partition that a day lies in: incremental models overwrite whole partitions. #}
+{% macro partition_of(day) -%}
+    {% if var("grain") == "month" %}trunc({{ day }}, 'MM'){% else %}{{ day }}{% endif %}
+{%- endmacro %}
+
 {# The first snapshot day to compute. #}
 {% macro snapshots_from() -%}
     greatest({{ changed_from() }}, date '{{ var("first_day") }}')

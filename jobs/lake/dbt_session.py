@@ -12,10 +12,10 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from contracts.errors import MarqueeError, UsageError
+from contracts.landing import Interval
 from contracts.settings import REPOSITORY, Settings
 from jobs.lake import raw, read
 from jobs.lake.session import spark_session
@@ -32,6 +32,12 @@ class DbtResult:
     success: bool
     failures: list[str]
     statuses: dict[str, int]
+
+
+def variables(ds: str, ingests: list[raw.Ingest]) -> dict[str, str]:
+    """What every build must be told: the night, and what the lake's first interval decides for good."""
+    first = ingests[0]
+    return {"ds": ds, "first_day": str(first.first), "grain": raw.partition_grain(Interval(first.first, first.last))}
 
 
 def build_live(settings: Settings, variables: dict[str, Any], full_refresh: bool) -> DbtResult:
@@ -72,7 +78,7 @@ def run_for_a_person(settings: Settings, arguments: list[str]) -> int:
         session = spark_session(settings)
         session.sql(f"create namespace if not exists {schema}")
         if "--vars" not in arguments:
-            extra += ["--vars", json.dumps({"ds": str(ingests[-1].last), "first_day": str(ingests[0].first)})]
+            extra += ["--vars", json.dumps(variables(str(ingests[-1].last), ingests))]
         if command in _BUILDS_MODELS and "--state" not in arguments and (settings.lake / "dbt" / "manifest.json").exists():
             extra += ["--defer", "--state", str(settings.lake / "dbt")]
     if not command.startswith("-"):
@@ -124,7 +130,3 @@ def _read_result(outcome) -> DbtResult:
             message = " ".join((result.message or "").split())[:400]
             failures.append(f"{result.node.resource_type} {result.node.name}: {message}")
     return DbtResult(bool(outcome.success), failures, statuses)
-
-
-def manifest_path(settings: Settings) -> Path:
-    return settings.lake / "dbt" / "manifest.json"

@@ -23,6 +23,7 @@ from pyiceberg.expressions import EqualTo
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
 
 from contracts.clock import now
 from contracts.errors import MarqueeError, UsageError
@@ -125,21 +126,24 @@ def _unpublished(found: list[Landed], ingests: list[raw.Ingest]) -> list[Landed]
 
 
 def _ingest(settings: Settings, session: SparkSession, catalog: Catalog, one: Landed) -> raw.Ingest:
-    ingests = raw.read_ingests(catalog)
-    sequence = len(ingests) + 1
+    sequence = len(raw.read_ingests(catalog)) + 1
+    judged: list[Judged] = []
     try:
-        judged = _judge(session, one)
+        judged += _judge(session, one)
         counts = _stage(session, catalog, one, judged)
         branches = {name: _branch_rows(catalog, name, one.interval) for name in counts if counts[name]["published"]}
         quality.audit(branches, counts, one.interval)
+        ingest = raw.Ingest(
+            sequence, one.interval.name, one.interval.first, one.interval.last, one.source, one.content_sha256, counts,
+            _warnings(catalog, branches), _earliest(branches.values()), now(settings.home).replace(tzinfo=None),
+        )
+        _publish(settings, session, catalog, one, judged, ingest)
     except BaseException:
-        raw.drop_audit_branches(session, catalog)
+        raw.recover(session, catalog, settings)
         raise
-    ingest = raw.Ingest(
-        sequence, one.interval.name, one.interval.first, one.interval.last, one.source, one.content_sha256, counts,
-        _warnings(catalog, branches), _earliest(branches.values()), now(settings.home).replace(tzinfo=None),
-    )
-    _publish(settings, session, catalog, one, judged, ingest)
+    finally:
+        for table in judged:
+            table.rows.unpersist()
     return ingest
 
 
@@ -154,11 +158,19 @@ def _judge(session: SparkSession, one: Landed) -> list[Judged]:
         titles = validate(frames["titles"], "titles", one.interval)
         known = known.unionByName(titles.where("_reason is null").select("title_id"))
     known = known.distinct()
-    rows = {name: validate(frame, name, one.interval, known) for name, frame in frames.items()}
+    rows = {name: _kept(validate(frame, name, one.interval, known)) for name, frame in frames.items()}
     with ThreadPoolExecutor(PARALLEL_TABLES) as pool:
         judged = list(pool.map(lambda name: _count(one, name, rows[name]), rows))
     _refuse_unfit(one, judged)
     return judged
+
+
+def _kept(rows: DataFrame) -> DataFrame:
+    """Read and validated once, for counting, deduplicating, writing and setting aside; spills to disk. Only a bad
+    record keeps its text."""
+    bad = F.col("_reason").isNotNull()
+    rows = rows.withColumn("_record", F.when(bad, F.col("_record"))).withColumn("_file", F.when(bad, F.col("_file")))
+    return rows.drop("_uncastable").persist(StorageLevel.MEMORY_AND_DISK)
 
 
 def _count(one: Landed, name: str, rows: DataFrame) -> Judged:

@@ -92,10 +92,10 @@ def _build(settings: Settings, inputs: Inputs, ingests: list[raw.Ingest]) -> str
     """`dbt build` of what is not in main yet; the state file is gone while main is between two states."""
     state = _read_state(settings)
     new = _new_ingests(state, inputs, ingests)
-    first_day = min(ingest.first for ingest in ingests)
-    variables = {"ds": inputs.ds, "first_day": str(first_day)}
+    variables = dbt_session.variables(inputs.ds, ingests)
     if new is not None:
-        variables["changed_from"] = str(_changed_from(new, inputs.ds))
+        changed = _changed_from(new, inputs.ds)
+        variables["changed_from"] = str(changed.replace(day=1) if variables["grain"] == "month" else changed)
     (settings.lake / STATE).unlink(missing_ok=True)
     result = dbt_session.build_live(settings, variables, full_refresh=new is None)
     if not result.success:

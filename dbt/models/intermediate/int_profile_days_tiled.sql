@@ -1,5 +1,5 @@
 {{ config(
-    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=["arrival_day"]
+    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=[var("grain") ~ "s(arrival_day)"]
 ) }}
 
 with plays as (

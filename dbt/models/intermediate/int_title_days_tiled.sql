@@ -1,5 +1,5 @@
 {{ config(
-    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=["arrival_day"]
+    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=[var("grain") ~ "s(arrival_day)"]
 ) }}
 
 -- sums are of whole numbers (millionths, thousandths): adding doubles in another order gives other last bits

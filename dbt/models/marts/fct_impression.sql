@@ -1,5 +1,5 @@
 {{ config(
-    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=["days(known_at)"]
+    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=[var("grain") ~ "s(known_at)"]
 ) }}
 
 with plays as (
@@ -22,8 +22,9 @@ changed_slates as (
     where arrival_day >= {{ changed_from() }}
 ),
 
-changed_days as (
-    select distinct arrival_day from {{ ref("stg_landing__impressions") }}
+-- whole partitions are overwritten
+changed_partitions as (
+    select distinct {{ partition_of("arrival_day") }} as partition_day from {{ ref("stg_landing__impressions") }}
     where
         arrival_day >= {{ changed_from() }}
         or slate_id in (select slate_id from changed_slates)
@@ -33,7 +34,7 @@ changed_days as (
 impressions as (
     select * from {{ ref("stg_landing__impressions") }}
     {% if is_incremental() %}
-    where arrival_day in (select arrival_day from changed_days)
+    where {{ partition_of("arrival_day") }} in (select partition_day from changed_partitions)
     {% endif %}
 ),
 

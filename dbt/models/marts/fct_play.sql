@@ -1,5 +1,5 @@
 {{ config(
-    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=["days(known_at)"]
+    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=[var("grain") ~ "s(known_at)"]
 ) }}
 
 with landed as (

@@ -1,5 +1,5 @@
 {{ config(
-    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=["snapshot_day"]
+    materialized="incremental", incremental_strategy="insert_overwrite", partition_by=[var("grain") ~ "s(snapshot_day)"]
 ) }}
 
 {%- set sums = ["plays", "impressions", "skips", "slate_plays", "completion_millionths", "completions"] %}
