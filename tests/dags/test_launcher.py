@@ -75,6 +75,7 @@ def test_killing_ends_the_command_and_what_it_started(tmp_path):
     running.kill()
     thread.join(20)
     assert errors, "the command's end is a failure"
+    psutil.wait_procs([psutil.Process(pid) for pid in found if _lives(pid)], timeout=10)  # a killed process ends when it next runs
     assert [pid for pid in found if _lives(pid)] == []
 
 
