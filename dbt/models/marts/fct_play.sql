@@ -33,7 +33,7 @@ final as (
         known_at,
         to_date(event_time) as event_day,
         watched_seconds,
-        least(watched_share, 1.0D) as completion,
+        if(watched_share > 1, 1.0D, watched_share) as completion,  -- least() would make 1 of an unknown share
         rating,
         slate_id,
         surface,
