@@ -40,7 +40,8 @@ def nano() -> Recipe:
 
 def demo() -> Recipe:
     """The demo world: minutes on two cores."""
-    return Recipe("demo", towers=TowersConfig(history_length=64, epochs=6, tokens_per_batch=3072))
+    return Recipe("demo", towers=TowersConfig(history_length=64, epochs=6, tokens_per_batch=3072),
+                  judge=JudgeConfig(max_requests=700))
 
 
 def movielens() -> Recipe:
