@@ -51,8 +51,8 @@ lint: install ## ruff and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports
 
-bench: install ## quality and performance; see bench/README.md
-	@if [ -f bench/Makefile ]; then $(MAKE) -C bench; else $(BIN)/python -m bench; fi
+bench: install ## latency of the shelf, of the home that runs now
+	@$(BIN)/python -m bench
 
 clean: down ## stop everything and forget the environment and caches; the home stays
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache *.egg-info
