@@ -40,7 +40,7 @@ class Town:
 
     def marquee(self, *arguments: str, expect: int = 0) -> str:
         done = subprocess.run([sys.executable, "-m", "jobs.cli", *arguments], cwd=REPOSITORY, env=self.environment, text=True,
-                              capture_output=True, timeout=1200)
+                              capture_output=True, timeout=1400)
         assert done.returncode == expect, f"{arguments}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
         return done.stdout
 
@@ -167,7 +167,7 @@ def test_a_backfill_of_past_days_opens_no_question(town):
             "max_active_runs": 1, "reprocess_behavior": "completed", "run_backwards": False, "dag_run_conf": {}}
     with town.airflow("approver1") as person:
         backfill = person.request("POST", "/backfills", json=body).json()["id"]
-        done = _until(lambda: person.request("GET", f"/backfills/{backfill}").json()["completed_at"], 900)
+        done = _until(lambda: person.request("GET", f"/backfills/{backfill}").json()["completed_at"], 1400)
         runs = person.runs("nightly", run_type="backfill")
         assert done
         assert len(runs) == 3
