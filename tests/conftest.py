@@ -29,7 +29,7 @@ class Nano:
     environment: dict[str, str]
     done: dict[str, dict] = field(default_factory=dict)
 
-    STAGES = ("land", "ingest", "warehouse", "examples", "begin", "towers", "index", "ranker", "seal", "judge")
+    STAGES = ("land", "launches", "ingest", "warehouse", "examples", "begin", "towers", "index", "ranker", "seal", "judge")
 
     def run(self, *args: str, check: bool = True) -> subprocess.CompletedProcess:
         """Runs `marquee …` in this home."""
@@ -52,6 +52,8 @@ class Nano:
     def _command(self, stage: str) -> tuple[str, ...]:
         if stage == "land":
             return ("land", "world", "--recipe", "nano")
+        if stage == "launches":
+            return ("launches",)
         if stage == "begin":
             return ("release", "begin", "--ds", self.ds)
         if stage == "seal":

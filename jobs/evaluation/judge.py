@@ -106,6 +106,8 @@ def _judge(
     golden = golden_profiles(titles, spec.markets)
     moment = split.ranker_end + split.block / 2
     eligibility = eligible.EligibilityLog.read(ledger)
+    if not eligibility.head:
+        raise UsageError("the eligibility log is empty, so that nothing may be shown: run `marquee launches` first")
     with _member_state(settings, payload.release_id, state, golden, moment) as members:
         ours = _replay(settings, payload.release_id, members, judged, golden, moment, config)
         theirs = None
