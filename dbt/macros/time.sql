@@ -18,11 +18,6 @@
     greatest({{ changed_from() }}, date '{{ var("first_day") }}')
 {%- endmacro %}
 
-{# Titles have a row a day: of a bulk history of many years only the end. #}
-{% macro title_snapshots_from() -%}
-    greatest({{ snapshots_from() }}, date '{{ var("title_snapshots_from", var("first_day")) }}')
-{%- endmacro %}
-
 {# The last snapshot day: the night. #}
 {% macro snapshots_until() -%}
     date '{{ var("ds") }}'

@@ -12,6 +12,7 @@ import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from contracts.errors import MarqueeError, UsageError
@@ -21,6 +22,10 @@ from jobs.lake import raw, read
 from jobs.lake.session import spark_session
 
 PROJECT = REPOSITORY / "dbt"
+SNAPSHOT_DAYS, SNAPSHOT_BLOCKS = 90, 6
+"""Daily snapshots reach so many days, or blocks of a night's length, back from the end of the history. Training reads
+title counts up to four blocks old (contracts.split); twenty years of MovieLens would be 80 million rows."""
+
 _BUILDS_MODELS = ("build", "run", "test", "compile", "show", "clone")
 _NEEDS_SESSION = (*_BUILDS_MODELS, "docs", "run-operation", "snapshot", "seed", "source")
 
@@ -35,9 +40,16 @@ class DbtResult:
 
 
 def variables(ds: str, ingests: list[raw.Ingest]) -> dict[str, str]:
-    """What every build must be told: the night, and what the lake's first interval decides for good."""
-    first = ingests[0]
-    return {"ds": ds, "first_day": str(first.first), "grain": raw.partition_grain(Interval(first.first, first.last))}
+    """What every build must be told: the night, and what the lake's first intervals decide for good. `ingests` are
+    those up to the night, in order."""
+    history = Interval(ingests[0].first, ingests[0].last)
+    night = next((Interval(one.first, one.last) for one in ingests if one.first > history.last), history)
+    horizon = timedelta(days=max(SNAPSHOT_DAYS, SNAPSHOT_BLOCKS * night.days))
+    return {
+        "ds": ds,
+        "first_day": str(max(history.first, history.last + timedelta(days=1) - horizon)),
+        "grain": raw.partition_grain(history),
+    }
 
 
 def build_live(settings: Settings, variables: dict[str, Any], full_refresh: bool) -> DbtResult:

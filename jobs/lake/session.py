@@ -91,7 +91,8 @@ def _engine(settings: Settings) -> dict[str, str]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Dlog4j2.configurationFile=file:{log4j} -XX:+UseParallelGC "
-                                         f"{settings.spark_java_options}",
+                                         # a JVM without its optimiser reserves too little for dbt's queries and stops compiling
+                                         f"-XX:ReservedCodeCacheSize=256m {settings.spark_java_options}",
         "spark.log.level": "ERROR",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -107,12 +108,6 @@ def _engine(settings: Settings) -> dict[str, str]:
         "spark.sql.legacy.parquet.nanosAsLong": "true",  # pandas writes nanoseconds, which Spark has no type for
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
-
-
-def _compiler(settings: Settings) -> str:
-    """On two cores the optimising compiler took 47 of 115 CPU seconds of a nano ingest, and saved less: a step on one
-    machine runs for minutes. A cluster's driver keeps it."""
-    return "-XX:+UseParallelGC -XX:TieredStopAtLevel=1" if settings.spark_master.startswith("local") else "-XX:+UseParallelGC"
 
 
 def _catalogue(settings: Settings) -> dict[str, str]:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,16 @@ _CODE = ("**/*.sql", "**/*.yml")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a night's marts are made of: ingests by sequence with their content, and the models."""
+    """What a night's marts are made of: ingests by sequence with their content, the models, and what they are told."""
 
     ds: str
     ingests: dict[str, str]
     code: str
+    first_day: str
+    grain: str
 
     def as_json(self) -> dict[str, Any]:
-        return {"ds": self.ds, "ingests": self.ingests, "code": self.code}
+        return asdict(self)
 
 
 def run(settings: Settings, ds: str) -> dict[str, Any]:
@@ -54,7 +56,8 @@ def run(settings: Settings, ds: str) -> dict[str, Any]:
     night = next((ingest for ingest in reversed(ingests) if str(ingest.last) == ds), None)
     if night is None:
         raise UsageError(f"no published interval ends on {ds}: run `marquee ingest --ds {ds}` first")
-    inputs = Inputs(ds, {str(i.sequence): i.content_sha256 for i in ingests}, models_digest())
+    told = dbt_session.variables(ds, ingests)
+    inputs = Inputs(ds, {str(i.sequence): i.content_sha256 for i in ingests}, models_digest(), told["first_day"], told["grain"])
     standing = _standing(settings, inputs)
     if standing is not None:
         return _result(standing, "unchanged: the tag has these inputs already", started)
@@ -92,10 +95,10 @@ def _build(settings: Settings, inputs: Inputs, ingests: list[raw.Ingest]) -> str
     """`dbt build` of what is not in main yet; the state file is gone while main is between two states."""
     state = _read_state(settings)
     new = _new_ingests(state, inputs, ingests)
-    variables = dbt_session.variables(inputs.ds, ingests)
+    variables = {"ds": inputs.ds, "first_day": inputs.first_day, "grain": inputs.grain}
     if new is not None:
         changed = _changed_from(new, inputs.ds)
-        variables["changed_from"] = str(changed.replace(day=1) if variables["grain"] == "month" else changed)
+        variables["changed_from"] = str(changed.replace(day=1) if inputs.grain == "month" else changed)
     (settings.lake / STATE).unlink(missing_ok=True)
     result = dbt_session.build_live(settings, variables, full_refresh=new is None)
     if not result.success:
@@ -107,7 +110,9 @@ def _build(settings: Settings, inputs: Inputs, ingests: list[raw.Ingest]) -> str
 
 def _new_ingests(state: Inputs | None, inputs: Inputs, ingests: list[raw.Ingest]) -> list[raw.Ingest] | None:
     """The ingests that main lacks; None where main cannot be carried forward to these inputs."""
-    if state is None or state.code != inputs.code or state.ds > inputs.ds:
+    if state is None or state.ds > inputs.ds:
+        return None
+    if (state.code, state.first_day, state.grain) != (inputs.code, inputs.first_day, inputs.grain):
         return None
     if any(inputs.ingests.get(sequence) != content for sequence, content in state.ingests.items()):
         return None
@@ -158,7 +163,7 @@ def _inputs_file(ds: str) -> str:
 def _read_state(settings: Settings) -> Inputs | None:
     try:
         return Inputs(**json.loads((settings.lake / STATE).read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError):  # never built, or by a version that kept other fields: build in full
         return None
 
 

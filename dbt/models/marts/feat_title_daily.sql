@@ -15,7 +15,7 @@ titles as (
 
 -- 29 days before the first snapshot, so that its windows are full
 days as (
-    select explode(sequence(date_sub({{ title_snapshots_from() }}, 29), {{ snapshots_until() }})) as day
+    select explode(sequence(date_sub({{ snapshots_from() }}, 29), {{ snapshots_until() }})) as day
 ),
 
 grid as (
@@ -49,7 +49,7 @@ windowed as (
 -- ratings count for ever: those that had arrived before the grid begins
 ratings_before as (
     select title_id, sum(rating_thousandths) as rating_thousandths, sum(ratings) as ratings from tiles
-    where arrival_day < date_sub({{ title_snapshots_from() }}, 29)
+    where arrival_day < date_sub({{ snapshots_from() }}, 29)
     group by title_id
 ),
 
@@ -80,7 +80,7 @@ rated as (
     from windowed
     left join ratings_before on windowed.title_id = ratings_before.title_id
     left join global_mean on windowed.day = global_mean.day
-    where windowed.day >= {{ title_snapshots_from() }} and windowed.day >= windowed.first_day
+    where windowed.day >= {{ snapshots_from() }} and windowed.day >= windowed.first_day
 ),
 
 final as (
