@@ -75,6 +75,13 @@ class Nano:
         return Settings(_env_file=None, home=self.home, recipe="nano", milvus_port=int(self.environment["MARQUEE_MILVUS_PORT"]))
 
 
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch) -> None:
+    """No test sees the settings of whoever runs it, or those that an earlier test left in the environment."""
+    for name in [name for name in os.environ if name.startswith("MARQUEE_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def milvus_port(tmp_path_factory) -> int:
     """A real Milvus Lite server on loopback, for the session."""

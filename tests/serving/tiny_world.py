@@ -185,6 +185,8 @@ def load_collection(settings: Settings, name: str, catalogue: Catalogue, items: 
             schema.add_field(scalar, DataType.INT64)
     index = client.prepare_index_params()
     index.add_index("vector", index_type="FLAT", metric_type="IP")
+    if client.has_collection(name):  # of another test's release by that name: the session shares one server
+        client.drop_collection(name)
     client.create_collection(name, schema=schema, index_params=index)
     eligibility, at = catalogue.eligibility(), int(NOW.timestamp())
     rows = []
