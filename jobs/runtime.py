@@ -41,5 +41,5 @@ def require_free_disk(settings: Settings) -> None:
     if free < settings.min_free_gb:
         raise UsageError(
             f"only {free:.1f} GB free at {settings.home}; this job asks for {settings.min_free_gb} GB "
-            "(MARQUEE_MIN_FREE_GB). Free some space, or run `marquee housekeeping`"
+            "(MARQUEE_MIN_FREE_GB). Free some space"
         )
