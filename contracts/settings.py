@@ -6,6 +6,7 @@ The embedded defaults need no variable at all; production sets addresses and not
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -88,6 +89,13 @@ class Settings(BaseSettings):
 
     def milvus_address(self) -> str:
         return self.milvus_url or f"http://127.0.0.1:{self.milvus_port}"
+
+    def milvus_connection(self) -> dict[str, Any]:
+        """Arguments of every MilvusClient. A connection of its own: pymilvus shares one among the clients of a process,
+        and a dropped one with them all. Rare pings: pymilvus pings every 10 s, and a gRPC server that allows one in
+        5 minutes, as Lite does, then drops the connection (`Too many pings`)."""
+        return {"uri": self.milvus_address(), "token": self.milvus_token, "dedicated": True,
+                "grpc_options": {"grpc.keepalive_time_ms": 360_000, "grpc.keepalive_permit_without_calls": 0}}
 
     def database_address(self) -> str:
         return self.database_url or f"sqlite:///{self.home / 'ledger.db'}"

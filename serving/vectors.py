@@ -19,9 +19,6 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # each failed search w
 
 CONNECT_SECONDS = 2.0
 LOAD_SECONDS = 10.0
-RARE_PINGS = {"grpc.keepalive_time_ms": 360_000, "grpc.keepalive_permit_without_calls": 0}
-"""pymilvus pings every 10 s; a gRPC server that allows one in 5 minutes, as Lite does, then drops the connection."""
-
 ONLY_THE_KEY = ["title_id"]
 """Asked for nothing, Milvus Lite answers with every field: twice the time at 12 markets."""
 
@@ -34,8 +31,7 @@ class Vectors:
     """Filtered search in pinned physical collections; safe to share between threads."""
 
     def __init__(self, settings: Settings, budget_seconds: float):
-        self._address = settings.milvus_address()
-        self._token = settings.milvus_token
+        self._connection = settings.milvus_connection()
         self._budget = budget_seconds
         self._client: MilvusClient | None = None
         self._connecting = Lock()
@@ -80,8 +76,7 @@ class Vectors:
     def _connected(self) -> MilvusClient:
         with self._connecting:
             if self._client is None:
-                self._client = MilvusClient(
-                    self._address, token=self._token, timeout=CONNECT_SECONDS, dedicated=True, grpc_options=RARE_PINGS)
+                self._client = MilvusClient(**self._connection, timeout=CONNECT_SECONDS)
             return self._client
 
 

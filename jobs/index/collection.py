@@ -41,7 +41,7 @@ def collection_rows(title_ids: list[str], vectors_TD: np.ndarray, state: Eligibi
 def connect(settings: Settings) -> MilvusClient:
     """Raises MarqueeError where no Milvus answers."""
     try:
-        client = MilvusClient(uri=settings.milvus_address(), token=settings.milvus_token, timeout=30)
+        client = MilvusClient(**settings.milvus_connection(), timeout=30)
         client.list_collections()
     except MilvusException as error:
         raise MarqueeError(f"no Milvus answers at {settings.milvus_address()}: start it (`marquee up`) or set MARQUEE_MILVUS_URL") from error

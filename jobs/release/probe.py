@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -122,9 +123,9 @@ def move_alias(settings: Settings, release: str) -> None:
 
     collection = collection_name(release)
     try:
-        client = MilvusClient(settings.milvus_address(), token=settings.milvus_token, timeout=5)
-        known = any(ALIAS in client.list_aliases(name)["aliases"] for name in client.list_collections())
-        (client.alter_alias if known else client.create_alias)(collection_name=collection, alias=ALIAS)
+        with closing(MilvusClient(**settings.milvus_connection(), timeout=5)) as client:
+            known = any(ALIAS in client.list_aliases(name)["aliases"] for name in client.list_collections())
+            (client.alter_alias if known else client.create_alias)(collection_name=collection, alias=ALIAS)
     except MilvusException as error:
         log.warning("alias %s was not moved to %s: %s", ALIAS, collection, error)
 

@@ -2,6 +2,7 @@
 `payload.json` with their hashes."""
 
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ def collection_rows(settings: Settings, spec: ReleaseSpec, expected: int) -> int
     from pymilvus.exceptions import MilvusException
 
     try:
-        client = MilvusClient(settings.milvus_address(), token=settings.milvus_token, timeout=5)
-        if not client.has_collection(spec.collection):
-            raise MarqueeError(f"Milvus has no collection {spec.collection}: run `marquee index --release {spec.release_id}`")
-        counted = client.query(spec.collection, filter="", output_fields=["count(*)"], timeout=10)
+        with closing(MilvusClient(**settings.milvus_connection(), timeout=5)) as client:
+            if not client.has_collection(spec.collection):
+                raise MarqueeError(f"Milvus has no collection {spec.collection}: run `marquee index --release {spec.release_id}`")
+            counted = client.query(spec.collection, filter="", output_fields=["count(*)"], timeout=10)
     except MilvusException as error:
         log.warning("could not count %s at %s: %s", spec.collection, settings.milvus_address(), error)
         return None

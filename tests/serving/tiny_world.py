@@ -175,7 +175,7 @@ def fallback_table(catalogue: Catalogue) -> pa.Table:
 
 def load_collection(settings: Settings, name: str, catalogue: Catalogue, items: np.ndarray) -> None:
     """The collection as the index job makes it: maturity, and per market the current or next window."""
-    client = MilvusClient(settings.milvus_address())
+    client = MilvusClient(**settings.milvus_connection())
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("title_id", DataType.VARCHAR, is_primary=True, max_length=64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)

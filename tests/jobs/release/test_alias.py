@@ -12,7 +12,7 @@ from jobs.release import probe, seal
 @pytest.fixture
 def milvus(tmp_path, milvus_port) -> tuple[Settings, MilvusClient]:
     settings = Settings(_env_file=None, home=tmp_path, milvus_port=milvus_port)
-    client = MilvusClient(settings.milvus_address())
+    client = MilvusClient(**settings.milvus_connection())
     for release in ("alias-1", "alias-2"):
         schema = client.create_schema()
         schema.add_field("title_id", DataType.VARCHAR, is_primary=True, max_length=20)
