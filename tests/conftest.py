@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import prometheus_client  # noqa: F401  before Feast, whose import makes all registries of a process share their values
 import pytest
 
 from contracts.settings import REPOSITORY, Settings
