@@ -183,7 +183,7 @@ def test_a_first_interval_without_a_catalogue_is_refused(new_home):
 
 def test_a_landing_that_may_not_be_read_is_named(new_home, monkeypatch):
     settings = new_home()
-    folder = land(settings.landing, FIRST, {})
+    folder = land(settings.landing, FIRST, events("2026-03-01", "2026-03-03"))
     real = Path.is_file
 
     def refuse(path):
