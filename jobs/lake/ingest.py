@@ -91,8 +91,8 @@ def run(settings: Settings, ds: str) -> dict[str, Any]:
     pending = [_inspect(interval, folder) for interval, folder in list_intervals(settings.landing) if interval.last <= last.last]
     pending = _unpublished(pending, raw.read_ingests(catalog))
     for one in pending:
-        landed.check_files(one.folder)
         _notice_changes(one)
+        landed.check_files(one.folder)
     with ThreadPoolExecutor(1) as background:
         warm = background.submit(quality.warm_up) if pending else None
         session = spark_session(settings)

@@ -241,7 +241,7 @@ def test_a_refused_day_leaves_the_lake_as_it_was(lake, spoil, complaint):
         with pytest.raises(UsageError, match=complaint):
             ingest.run(settings, "2026-03-05")
     finally:
-        folder.rename(folder.with_name(f".refused-{complaint[:3]}"))
+        folder.rename(folder.with_name(f".refused-{len(list(settings.landing.iterdir()))}"))
     assert snapshots(settings) == before
 
 
