@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 
+from contracts import paths
 from contracts.settings import Settings, load
 from jobs.lake import read
 from local import tokens
@@ -31,7 +32,7 @@ def timed_requests(settings: Settings, headers: dict[str, dict], requests: int, 
     def one(name: str) -> float:
         nonlocal failed
         begin = time.perf_counter()
-        answer = client.get(f"/v1/profiles/{name}/shelf", headers=headers[name])
+        answer = client.get(paths.shelf(name), headers=headers[name])
         taken = time.perf_counter() - begin
         if answer.status_code != 200 or answer.json()["degraded"] or not answer.json()["titles"]:
             failed += 1

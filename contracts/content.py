@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 
 import numpy as np
 
@@ -39,6 +40,16 @@ class Content:
     def of(cls, row: Mapping) -> "Content":
         """From a row of `dim_title_version` or of titles.parquet; nulls and absent columns are empty."""
         return cls(**{f.name: row[f.name] for f in fields(cls) if row.get(f.name) is not None})
+
+
+def in_force(versions: Iterable[Mapping], at: datetime) -> dict[str, Mapping]:
+    """Title id → the version that holds just before `at`, of versions known by then; where none holds yet, the first
+    that will."""
+    chosen: dict[str, Mapping] = {}
+    for row in sorted(versions, key=lambda row: row["valid_from"]):
+        if row["title_id"] not in chosen or row["valid_from"] < at:
+            chosen[row["title_id"]] = row
+    return dict(sorted(chosen.items()))
 
 
 def _hashed(words: Iterable[str], width: int) -> np.ndarray:

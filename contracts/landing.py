@@ -6,6 +6,7 @@ Lines file, or a folder of them, a table, and `_landed.json` written last: its e
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +17,8 @@ from contracts.errors import UsageError
 
 MARKER = "_landed.json"
 FORMAT_VERSION = 1
+LONGEST_ID = 200
+"""Characters of an `…_id`: the ledger's columns and Milvus's key hold as many."""
 
 ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "list<string>"]
 
@@ -110,7 +113,7 @@ TABLES: dict[str, LandingTable] = {
             Column("title_id", "string", True, "what"),
             Column("watched_seconds", "float", False, "how long; absent where the source only knows that it was watched", 0, 1e6),
             Column("runtime_seconds", "float", False, "of what was played; absent: the title's", 0, 1e6),
-            Column("rating", "float", False, "given with the play, 0.5-5", 0, 5),
+            Column("rating", "float", False, "given with the play, 0.5-5", 0.5, 5),
             Column("slate_id", "string", False, "the slate that led to it"),
             Column("surface", "string", False, "home, similar, search, continue"),
             Column("device", "string", False, "tv, mobile, tablet, web"),
@@ -123,7 +126,7 @@ TABLES: dict[str, LandingTable] = {
         LandingTable("ratings", False, "a rating given by itself", EVENT + (
             Column("profile_id", "string", True, "who"),
             Column("title_id", "string", True, "what"),
-            Column("rating", "float", True, "0.5-5", 0, 5),
+            Column("rating", "float", True, "0.5-5", 0.5, 5),
         )),
         LandingTable("privacy_requests", False, "what a person asked for", EVENT + (
             Column("profile_id", "string", True, "for whom"),
@@ -170,10 +173,14 @@ FILE_TYPES = (".parquet", ".jsonl")
 
 
 def list_intervals(landing: Path) -> list[tuple[Interval, Path]]:
-    """The complete landed intervals (those with a marker) under a landing root, oldest first."""
+    """The complete landed intervals (those with a marker) under a landing root, oldest first. UsageError where the
+    root or a folder in it may not be read."""
     if not landing.is_dir():
         return []
-    found = [(Interval.parse(folder.name), folder) for folder in landing.iterdir() if (folder / MARKER).is_file()]
+    try:
+        found = [(Interval.parse(folder.name), folder) for folder in landing.iterdir() if (folder / MARKER).is_file()]
+    except PermissionError as error:
+        raise UsageError(f"{error.filename}: may not be read ({error.strerror}); mend its permissions") from None
     return sorted((interval, folder) for interval, folder in found if interval)
 
 
@@ -195,7 +202,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
     """The marker of a landed interval: format_version, source, first, last, tables {name: rows}, content_sha256,
     received_lag_seconds (for records without `received_at`), and what the adapter adds.
 
-    Raises UsageError where it is missing, unreadable, or of another format version.
+    Raises UsageError where it is missing, unreadable, of another format version, or says something that cannot be.
     """
     path = folder / MARKER
     try:
@@ -208,16 +215,30 @@ def read_marker(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: has no `tables` with the rows of each table")
     if marker.get("format_version") != FORMAT_VERSION:
         raise UsageError(f"{path}: format_version is {marker.get('format_version')!r}; this Marquee reads {FORMAT_VERSION}")
+    for table, rows in marker["tables"].items():
+        if not _is_number(rows):
+            raise UsageError(f"{path}: tables: {table} is {rows!r}, not a number of records")
+    lag = marker.get("received_lag_seconds")
+    if not (lag is None or _is_number(lag)):
+        raise UsageError(f"{path}: received_lag_seconds is {lag!r}, not a number of seconds from 0")
     return marker
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
     """The Parquet and JSON Lines files of one table in a landed interval, sorted: `<table>.parquet`, `<table>.jsonl`,
     and everything below `<table>/`. Hidden files are nobody's."""
     files = [folder / f"{table}{suffix}" for suffix in FILE_TYPES if (folder / f"{table}{suffix}").is_file()]
+    return sorted(files + [f for f in nested_files(folder, table) if f.suffix in FILE_TYPES])
+
+
+def nested_files(folder: Path, table: str) -> list[Path]:
+    """Every file below `<table>/`, whatever its type, sorted; hidden files are nobody's."""
     nested = (folder / table).rglob("*") if (folder / table).is_dir() else ()
-    files += [f for f in nested if f.suffix in FILE_TYPES and f.is_file() and not f.name.startswith(".")]
-    return sorted(files)
+    return sorted(f for f in nested if f.is_file() and not f.name.startswith((".", "_")))
 
 
 def content_sha256(folder: Path) -> str:

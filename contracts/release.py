@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,18 @@ def release_id(day: str, inputs: Mapping[str, Any]) -> str:
     return f"{day}-{digest(dict(inputs))[:10]}"
 
 
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
 def collection_name(release: str) -> str:
     """The physical Milvus collection of a release; Milvus allows letters, digits and underscores."""
     return "titles_" + release.replace("-", "_")
+
+
+def titles_filter(title_ids: Iterable[str]) -> str:
+    """The filter expression for these titles. `ids=` of pymilvus puts them into one without escaping: a quote or a
+    backslash in an id would end or change the expression."""
+    return "title_id in [" + ", ".join(f'"{title.translate(_ESCAPES)}"' for title in title_ids) + "]"
 
 
 def payload_digest(files: Mapping[str, FileEntry]) -> str:

@@ -8,6 +8,7 @@ from rich.markdown import Markdown
 from rich.panel import Panel
 from rich.table import Table
 
+from contracts import paths
 from contracts.errors import MarqueeError
 from contracts.release import EVIDENCE
 from contracts.settings import Settings
@@ -66,7 +67,7 @@ def shelf_table(settings: Settings, member: Member) -> Table:
 
 
 def _shelf_url(settings: Settings, member: Member) -> str:
-    return f"{settings.serving_address()}/v1/profiles/{member.profile_id}/shelf?surface=home&size={SHELF_SIZE}"
+    return f"{settings.serving_address()}{paths.shelf(member.profile_id)}?surface=home&size={SHELF_SIZE}"
 
 
 def _evidence(console: Console, settings: Settings, release: str) -> None:

@@ -108,7 +108,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _member_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/profiles/{profile_id}/shelf", tags=["member"], summary="A profile's shelf",
+    @app.get("/v1/profiles/{profile_id:path}/shelf", tags=["member"], summary="A profile's shelf",
              response_model_exclude_unset=True, responses=documented(400, 401, 403, 404, 503))
     def shelf(
         request: Request,
@@ -155,7 +155,7 @@ def _title_routes(app: FastAPI, service: Service) -> None:
             titles=_listed(served, [(title, None) for title in titles]),
         )
 
-    @app.get("/v1/titles/{title_id}/similar", tags=["titles"], summary="Titles like this one",
+    @app.get("/v1/titles/{title_id:path}/similar", tags=["titles"], summary="Titles like this one",
              responses=documented(401, 404, 503))
     def similar(
         request: Request,
@@ -224,7 +224,7 @@ def _observe(app: FastAPI, service: Service) -> None:
         request.state.request_id = uuid.uuid4().hex
         began = perf_counter()
         response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "other")
+        route = getattr(request.scope.get("route"), "path_format", "other")
         service.clients.metrics.requests.labels(route, str(response.status_code)).inc()
         service.clients.metrics.latency.labels(route).observe(perf_counter() - began)
         response.headers["X-Request-Id"] = request.state.request_id

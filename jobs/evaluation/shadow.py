@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from contracts import paths
 from contracts.errors import MarqueeError
 from contracts.settings import REPOSITORY, Settings
 from jobs.runtime import progress_visible
@@ -100,7 +101,7 @@ def _answer(client: httpx.Client, ask: Ask, size: int) -> Answer:
     parameters = {"as_of": ask.moment.isoformat(), "device": ask.device, "surface": ask.surface, "size": size, "debug": "true"}
     start = time.perf_counter()
     try:
-        response = client.get(f"/v1/profiles/{ask.profile_id}/shelf", params=parameters)
+        response = client.get(paths.shelf(ask.profile_id), params=parameters)
         milliseconds = (time.perf_counter() - start) * 1000.0
         if response.status_code != 200:
             return Answer(ask.request_id, milliseconds=milliseconds, error=f"{response.status_code}: {response.text[:200]}")

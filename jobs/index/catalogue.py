@@ -1,10 +1,11 @@
-"""Titles and licence windows as the night knows them: the newest versions known by the end of its interval."""
+"""Titles and licence windows as the night knows them: the versions that hold by the end of its interval."""
 
 from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts.content import in_force
 from contracts.eligibility import FAR, Eligibility, Record
 from contracts.marts import MART_COLUMNS, TITLE_FEATURES
 from contracts.settings import Settings
@@ -21,13 +22,6 @@ TITLES_SCHEMA = pa.schema(
     + [(name, pa.float64() if MART_COLUMNS["feat_title_daily"][name] == "double" else pa.int64()) for name in TITLE_FEATURES]
 )
 """titles.parquet: sorted by title_id; row i is item_vectors.npy's row i."""
-
-
-def newest_titles(versions: pa.Table) -> list[dict]:
-    """The newest version of each title, sorted by title id."""
-    ordered = versions.sort_by([("known_at", "ascending"), ("valid_from", "ascending")])
-    newest = {row["title_id"]: row for row in ordered.to_pylist()}
-    return [newest[title] for title in sorted(newest)]
 
 
 def title_table(titles: list[dict], id_titles: list[str], counts: pa.Table) -> pa.Table:
@@ -71,10 +65,11 @@ def seconds(moment: datetime) -> int:
 
 
 def read_titles(settings: Settings, tag: str, split: TimeSplit) -> list[dict]:
+    """The version of each title that holds at the end of the night's interval, sorted by title id."""
     from jobs.lake.read import table
 
-    columns = (*CONTENT_COLUMNS, "known_at", "valid_from")
-    return newest_titles(table(settings, "marts.dim_title_version", tag, columns, _before(split.judge_end)))
+    versions = table(settings, "marts.dim_title_version", tag, (*CONTENT_COLUMNS, "valid_from"), _before(split.judge_end))
+    return list(in_force(versions.to_pylist(), split.judge_end).values())
 
 
 def read_counts(settings: Settings, tag: str, split: TimeSplit) -> pa.Table:

@@ -10,6 +10,7 @@ from pymilvus import MilvusClient
 
 from contracts.eligibility import Eligibility, field_names, search_filter
 from contracts.errors import MarqueeError
+from contracts.release import titles_filter
 from jobs.index.collection import Rows
 
 MATURITY_LIMITS = (0, 7, 13, 18)
@@ -57,7 +58,8 @@ def check_count(client: MilvusClient, name: str, rows: Rows) -> None:
 
 def check_fields(client: MilvusClient, name: str, rows: Rows, sample: np.ndarray) -> int:
     """Vectors and scalar fields of the sampled titles equal the files'."""
-    found = client.get(name, ids=[rows.title_ids[i] for i in sample], output_fields=["title_id", "vector", *rows.scalars])
+    wanted = titles_filter(rows.title_ids[i] for i in sample)
+    found = client.query(name, filter=wanted, output_fields=["title_id", "vector", *rows.scalars])
     by_title = {row["title_id"]: row for row in found}
     for i in sample:
         title, row = rows.title_ids[i], by_title.get(rows.title_ids[i])

@@ -9,9 +9,10 @@ from pymilvus.exceptions import MilvusException
 
 from contracts.eligibility import FAR, NEVER_MATURITY, Eligibility, field_names
 from contracts.errors import MarqueeError
+from contracts.landing import LONGEST_ID
 from contracts.settings import Settings
 
-ID_LENGTH = 256
+ID_LENGTH = 4 * LONGEST_ID  # Milvus counts bytes of UTF-8
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pyspark.storagelevel import StorageLevel
 
 from contracts.clock import now
 from contracts.errors import MarqueeError, UsageError
-from contracts.landing import TABLES, Interval, content_sha256, find_interval, list_intervals, read_marker
+from contracts.landing import MARKER, TABLES, Interval, content_sha256, find_interval, list_intervals, read_marker
 from contracts.marts import CATALOG, QUARANTINE
 from contracts.settings import Settings
 from jobs import runtime
@@ -73,6 +73,11 @@ class Judged:
     def good(self) -> int:
         return self.landed - self.quarantined
 
+    def bad(self) -> str:
+        """How many records cannot be used, and the most frequent reason with its field."""
+        reason, count = max(self.reasons.items(), key=lambda item: item[1])
+        return f"{self.quarantined} of {self.landed} records cannot be used, {count} of them: {reason}"
+
 
 def run(settings: Settings, ds: str) -> dict[str, Any]:
     """Publishes every landed interval up to `ds` that is not published yet, in order; returns counts per table.
@@ -86,6 +91,7 @@ def run(settings: Settings, ds: str) -> dict[str, Any]:
     pending = [_inspect(interval, folder) for interval, folder in list_intervals(settings.landing) if interval.last <= last.last]
     pending = _unpublished(pending, raw.read_ingests(catalog))
     for one in pending:
+        _notice_changes(one)
         landed.check_files(one.folder)
     with ThreadPoolExecutor(1) as background:
         warm = background.submit(quality.warm_up) if pending else None
@@ -101,7 +107,17 @@ def run(settings: Settings, ds: str) -> dict[str, Any]:
 
 def _inspect(interval: Interval, folder: Path) -> Landed:
     marker = read_marker(folder)
-    return Landed(interval, folder, str(marker.get("source", "")), content_sha256(folder), float(marker.get("received_lag_seconds") or 0.0))
+    try:
+        content = content_sha256(folder)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: not readable ({error.strerror})") from None
+    return Landed(interval, folder, str(marker.get("source", "")), content, float(marker.get("received_lag_seconds") or 0.0))
+
+
+def _notice_changes(one: Landed) -> None:
+    said = read_marker(one.folder).get("content_sha256", one.content_sha256)
+    if said != one.content_sha256:
+        log.warning("%s: content_sha256 does not fit the files: they changed after landing", one.folder / MARKER)
 
 
 def _unpublished(found: list[Landed], ingests: list[raw.Ingest]) -> list[Landed]:
@@ -119,10 +135,18 @@ def _unpublished(found: list[Landed], ingests: list[raw.Ingest]) -> list[Landed]
             if interval.last <= newest:
                 raise UsageError(f"{one.folder}: out of order: {newest} is published already, and later features have been "
                                  "built on what was known then. Land its records in the next interval, or start a new home")
+            _refuse_gap(one, max((last for _, last in taken.values()), default=None))
         taken[name] = (interval.first, interval.last)
         if name not in published or published[name].content_sha256 != one.content_sha256:
             pending.append(one)
     return pending
+
+
+def _refuse_gap(one: Landed, newest: date | None) -> None:
+    if newest is not None and one.interval.first > newest + timedelta(days=1):
+        missing = Interval(newest + timedelta(days=1), one.interval.first - timedelta(days=1))
+        raise UsageError(f"{one.folder}: out of order: {missing.name} has not landed. Land it first, or what there is as one "
+                         f"interval {Interval(missing.first, one.interval.last).name}")
 
 
 def _ingest(settings: Settings, session: SparkSession, catalog: Catalog, one: Landed) -> raw.Ingest:
@@ -130,6 +154,8 @@ def _ingest(settings: Settings, session: SparkSession, catalog: Catalog, one: La
     judged: list[Judged] = []
     try:
         judged += _judge(session, one)
+        if sequence == 1:
+            _require_catalogue(one, judged)
         counts = _stage(session, catalog, one, judged)
         branches = {name: _branch_rows(catalog, name, one.interval) for name in counts if counts[name]["published"]}
         quality.audit(branches, counts, one.interval)
@@ -183,21 +209,23 @@ def _count(one: Landed, name: str, rows: DataFrame) -> Judged:
 
 
 def _refuse_unfit(one: Landed, judged: list[Judged]) -> None:
-    """Raises UsageError where an interval as a whole cannot be meant: a truncated table, a column of which no record
-    fits its type, a day without events."""
+    """Raises UsageError where an interval as a whole cannot be meant: a truncated table, a table of which most records
+    are bad, a day without events. Audit refuses the same; here a person is told what and where."""
     declared = read_marker(one.folder)["tables"]
     for table in judged:
         if table.name in declared and declared[table.name] != table.landed:
             raise UsageError(f"{one.folder}/{table.name}: has {table.landed} rows, its marker says {declared[table.name]}; land it again")
-        for reason, count in table.reasons.items():
-            if count == table.landed and reason.startswith(("wrong type", "missing", "not JSON")):
-                raise UsageError(f"{one.folder}/{table.name}: no record fits: {reason}")
+        if table.quarantined > max(quality.FEW, quality.MOST_QUARANTINED * table.landed):
+            raise UsageError(f"{one.folder}/{table.name}: {table.bad()}; mend the source and land it again")
     landed_rows = {table.name: table.landed for table in judged}
     for name, rows in declared.items():
         if rows and name in TABLES and name not in landed_rows:
             raise UsageError(f"{one.folder}/{name}: no file, but its marker says {rows} rows; land it again")
     if not landed_rows.get("plays") and not landed_rows.get("impressions"):
         raise UsageError(f"{one.folder}: an empty day: plays and impressions have no row")
+    events = [table for table in judged if table.name in ("plays", "impressions")]
+    if not any(table.good for table in events):
+        raise UsageError(f"{one.folder}: an empty day: " + "; ".join(f"{table.name}: {table.bad()}" for table in events if table.landed))
 
 
 @contextmanager
@@ -207,6 +235,14 @@ def _naming_corrupt_files(one: Landed, name: str) -> Iterator[None]:
     except (Py4JJavaError, PySparkException):
         landed.name_corrupt_file(one.folder, name)
         raise
+
+
+def _require_catalogue(one: Landed, judged: list[Judged]) -> None:
+    """Raises UsageError where the first interval lacks what nothing can do without."""
+    there = {table.name for table in judged if table.good}
+    for table in TABLES.values():
+        if table.required and table.name not in there | {"plays"}:
+            raise UsageError(f"{one.folder}: has no {table.name} ({table.doc}); the first interval must bring them")
 
 
 # --- audit branch -------------------------------------------------------------------------------------------------

@@ -21,7 +21,18 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from contracts.errors import UsageError
-from contracts.landing import FILE_TYPES, TABLES, Column, ColumnType, LandingTable, read_marker, table_files
+from contracts.landing import (
+    FILE_TYPES,
+    MARKER,
+    TABLES,
+    Column,
+    ColumnType,
+    Interval,
+    LandingTable,
+    nested_files,
+    read_marker,
+    table_files,
+)
 
 SPARK_TYPES: dict[ColumnType, str] = {
     "string": "string", "int": "int", "float": "double", "bool": "boolean", "timestamp": "timestamp", "date": "date",
@@ -33,7 +44,7 @@ _FITS: dict[ColumnType, Callable[[pa.DataType], bool]] = {
     "int": lambda t: pa.types.is_integer(t) or pa.types.is_floating(t),
     "float": lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t),
     "bool": pa.types.is_boolean,
-    "timestamp": lambda t: pa.types.is_timestamp(t) or pa.types.is_date(t),
+    "timestamp": pa.types.is_timestamp,
     "date": lambda t: pa.types.is_timestamp(t) or pa.types.is_date(t),
     "list<string>": lambda t: (pa.types.is_list(t) or pa.types.is_large_list(t)) and _FITS["string"](t.value_type),
 }
@@ -41,13 +52,16 @@ _FITS: dict[ColumnType, Callable[[pa.DataType], bool]] = {
 
 def check_files(folder: Path) -> None:
     """Raises UsageError for a marker, file or Parquet column that no reader could use; reads footers only."""
-    read_marker(folder)
+    _check_marker(folder)
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")):
             continue
         if path.name.split(".")[0] not in TABLES or not (path.is_dir() or path.suffix in FILE_TYPES):
             raise UsageError(f"{path}: not a landing table; expected <table>.parquet, <table>.jsonl or a folder <table>/, "
                              f"where <table> is one of {', '.join(TABLES)}")
+    for path in (path for name in TABLES for path in nested_files(folder, name)):
+        if path.suffix not in FILE_TYPES:
+            raise UsageError(f"{path}: neither .parquet nor .jsonl, so nobody would read it")
     files = {name: table_files(folder, name) for name in TABLES}
     for name, paths in files.items():
         for path in paths:
@@ -55,6 +69,14 @@ def check_files(folder: Path) -> None:
                 _check_columns(TABLES[name], path, parquet_schema(path))
     if not files["plays"] and not files["impressions"]:
         raise UsageError(f"{folder}: an empty day: neither plays nor impressions have a file")
+
+
+def _check_marker(folder: Path) -> None:
+    marker, interval = read_marker(folder), Interval.parse(folder.name)
+    for name in ("first", "last"):
+        named = str(getattr(interval, name))
+        if marker.get(name, named) != named:
+            raise UsageError(f"{folder / MARKER}: {name} is {marker[name]!r}, the folder's name says {named}")
 
 
 def parquet_schema(path: Path) -> pa.Schema:
@@ -96,6 +118,8 @@ def read_table(session: SparkSession, folder: Path, name: str) -> DataFrame | No
 
 def _check_columns(table: LandingTable, path: Path, schema: pa.Schema) -> None:
     for column in table.columns:
+        if schema.names.count(column.name) > 1:
+            raise UsageError(f"{path}: has column {column.name} {schema.names.count(column.name)} times")
         if column.name not in schema.names:
             if column.required:
                 raise UsageError(f"{path}: has no column {column.name}, which {table.name} must have ({column.doc})")

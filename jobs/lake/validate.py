@@ -9,14 +9,17 @@ from pyspark.sql import Column as Expression
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from contracts.landing import TABLES, Interval
+from contracts.landing import LONGEST_ID, TABLES, Interval
 
 CLOCK_SKEW = timedelta(days=1)
 """A source may have a record up to so long before the clock that stamped the event says it happened."""
 
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""An older event is a clock that was not set; the readers of nanoseconds end soon before."""
+
 NEEDS_KNOWN_TITLE = ("impressions", "plays", "skips", "ratings")
 PRIVACY_REQUESTS = ("erase", "clear_history", "do_not_personalise")
-MARKET = r"^[A-Za-z0-9_]+$"
+MARKET = r"^[A-Za-z0-9_]{1,32}$"
 
 
 def interval_end(interval: Interval) -> datetime:
@@ -56,6 +59,8 @@ def _shape_checks(table: str) -> list[Expression]:
         if column.required:
             empty = value.isNull() if column.type != "string" else value.isNull() | (F.trim(value) == "")
             checks.append(F.when(empty, f"missing: {column.name}"))
+        if column.name.endswith("_id"):
+            checks.append(F.when(F.length(value) > LONGEST_ID, f"longer than {LONGEST_ID} characters: {column.name}"))
         if column.low is not None:
             checks.append(F.when(value < column.low, f"below {column.low:g}: {column.name}"))
         if column.high is not None:
@@ -66,6 +71,7 @@ def _shape_checks(table: str) -> list[Expression]:
 def _time_checks(interval: Interval) -> list[Expression]:
     end = F.lit(interval_end(interval))
     return [
+        F.when(F.col("event_time") < F.lit(EARLIEST), f"before {EARLIEST.year}: event_time"),
         F.when(F.col("event_time") >= end, "in the future: event_time"),
         F.when(F.col("received_at") >= end, "in the future: received_at"),
         F.when(F.col("received_at") < F.col("event_time") - F.expr(f"interval {CLOCK_SKEW.days} day"),
@@ -76,7 +82,7 @@ def _time_checks(interval: Interval) -> list[Expression]:
 def _table_checks(table: str) -> list[Expression]:
     checks = []
     if any(c.name == "market" for c in TABLES[table].columns):
-        checks.append(F.when(~F.col("market").rlike(MARKET), "characters other than letters, digits and _: market"))
+        checks.append(F.when(~F.col("market").rlike(MARKET), "not 1 to 32 letters, digits and _: market"))
     if table == "privacy_requests":
         checks.append(F.when(~F.col("request").isin(*PRIVACY_REQUESTS), "unknown kind: request"))
     return checks

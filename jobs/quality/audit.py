@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuite
 
 MOST_QUARANTINED = 0.5
-"""A table of which more is bad has not a few bad records: its source is broken."""
+FEW = 20
+"""A table of which more is bad, and no longer a few, has not single bad records: its source is broken."""
 
 MOST_LATE = 0.5
 LATE = timedelta(days=1)
@@ -52,7 +53,8 @@ def warm_up() -> None:
 
     import great_expectations
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    for name in ("great_expectations", "great_expectations.data_context.types.base"):  # the second sets itself to INFO
+        logging.getLogger(name).setLevel(logging.WARNING)
     _ = great_expectations
 
 
@@ -119,7 +121,7 @@ def _counts_frame(counts: Mapping[str, Mapping[str, int]]) -> "pd.DataFrame":
 
     frame = pd.DataFrame([{"table": name, **row} for name, row in counts.items()])
     frame["unaccounted"] = frame.landed - frame.published - frame.quarantined - frame.duplicates
-    frame["quarantined_share"] = frame.quarantined / frame.landed.clip(lower=1)
+    frame["quarantined_share"] = (frame.quarantined / frame.landed.clip(lower=1)).where(frame.quarantined > FEW, 0.0)
     return frame
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from contracts import clock
 from contracts.eligibility import FAR, Record
 from contracts.errors import MarqueeError
-from contracts.landing import TABLES, Interval, list_intervals, read_marker, table_files
+from contracts.landing import LONGEST_ID, TABLES, Interval, list_intervals, read_marker, table_files
 from contracts.settings import Settings
 from ledger import Ledger, open_ledger
 
@@ -126,7 +126,7 @@ def _title(row: Row, times: _Times) -> Record:
 def _licence(row: Row, times: _Times) -> Record:
     closes = _moment(row, "closes_at", required=False)
     return Record(
-        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market", 64),
+        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market", 32),
         opens_at=_ceil(_moment(row, "opens_at")), closes_at=FAR if closes is None else math.floor(closes.timestamp()),
         revoked=_flag(row, "revoked"), key=f"licence:{_text(row, 'event_id')}", known_at=_ceil(times.known_at(row)),
     )
@@ -160,8 +160,10 @@ def _json_row(line: str) -> Row:
     return row if isinstance(row, dict) else {}
 
 
-def _text(row: Row, name: str, longest: int = 200) -> str:
+def _text(row: Row, name: str, longest: int = LONGEST_ID) -> str:
     value = row.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str) or not value.strip() or len(value) > longest:
         raise Malformed(name)
     return value

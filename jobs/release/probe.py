@@ -12,6 +12,7 @@ import httpx
 import jwt
 import pyarrow.parquet as pq
 
+from contracts import paths
 from contracts.eligibility import Eligibility
 from contracts.errors import MarqueeError
 from contracts.release import SPEC, TITLES, ReleaseSpec, State, collection_name
@@ -135,7 +136,7 @@ def _shelf(settings: Settings, api: httpx.Client, profile: Synthetic, secret: st
               "maturity_limit": profile.maturity_limit, "exp": int(time.time()) + 300}
     token = jwt.encode(claims, secret, algorithm="HS256")
     try:
-        response = api.get(f"/v1/profiles/{profile.profile_id}/shelf", headers={"Authorization": f"Bearer {token}"})
+        response = api.get(paths.shelf(profile.profile_id), headers={"Authorization": f"Bearer {token}"})
     except httpx.HTTPError as error:
         raise MarqueeError(f"the API at {settings.serving_address()} did not answer: {error}") from None
     if response.status_code != 200:

@@ -23,15 +23,17 @@ import pyarrow.parquet as pq
 from contracts.errors import UsageError
 from contracts.landing import (
     FILE_TYPES,
+    LONGEST_ID,
     MARKER,
     TABLES,
-    Column,
     Interval,
     LandingTable,
     content_sha256,
+    nested_files,
     read_marker,
     table_files,
 )
+from jobs.sources.fits import cast_record, parsed, type_fits
 from jobs.sources.landing import ARROW_TYPES
 
 TOLERATED_SHARE = 0.02
@@ -79,15 +81,22 @@ def check(folder: Path) -> Report:
     if not folder.is_dir():
         report.problems.append(f"{folder}: no such folder")
         return report
+    try:
+        _check_folder(report, folder)
+    except OSError as error:
+        report.problems.append(f"{error.filename}: not readable ({error.strerror})")
+    return report
+
+
+def _check_folder(report: Report, folder: Path) -> None:
     known = _Known()
     if _is_interval(folder):
         # the intervals beside it may have brought its titles and profiles
         _check_interval(report, folder, Interval.parse(folder.resolve().name), known, alone=True)
-        return report
+        return
     intervals = _check_root(report, folder)
     for place, (interval, path) in enumerate(intervals):
         _check_interval(report, path, interval, known, alone=False, first=place == 0)
-    return report
 
 
 # --- folders ------------------------------------------------------------------------------------------------------
@@ -159,7 +168,7 @@ def _check_names(report: Report, folder: Path) -> None:
         if _table_name(path) not in TABLES:
             report.problems.append(f"{path}: not a table of the landing format; there are {', '.join(TABLES)}")
         elif path.is_dir():
-            strays = [p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix not in FILE_TYPES and not p.name.startswith((".", "_"))]
+            strays = [p for p in nested_files(folder, path.name) if p.suffix not in FILE_TYPES]
             report.problems += [f"{p}: neither .parquet nor .jsonl" for p in strays]
 
 
@@ -280,11 +289,14 @@ class _Findings:
     def _columns_fit(self, table: LandingTable, path: Path, found: pa.Schema) -> bool:
         fits = True
         for column in table.columns:
-            if column.name not in found.names:
+            if found.names.count(column.name) > 1:
+                self.problems.append(f"{path}: has column {column.name} {found.names.count(column.name)} times")
+                fits = False
+            elif column.name not in found.names:
                 if column.required:
                     self.problems.append(f"{path}: has no column {column.name}, which {table.name} must have ({column.doc})")
                     fits = False
-            elif not _type_fits(column, found.field(column.name).type):
+            elif not type_fits(column, found.field(column.name).type):
                 self.problems.append(f"{path}: column {column.name} is {found.field(column.name).type}, wanted {column.type} ({column.doc})")
                 fits = False
         extra = [name for name in found.names if name not in {c.name for c in table.columns}]
@@ -301,11 +313,11 @@ class _Findings:
                 for number, line in enumerate(file, 1):
                     if not line.strip():
                         continue
-                    record = _parsed(line)
+                    record = parsed(line)
                     if record is None:
                         self._bad(table.name, UNREADABLE_LINE, f"{path}, line {number}")
                         continue
-                    values, reasons = _cast_record(table, record)
+                    values, reasons = cast_record(table, record)
                     for reason in reasons[:1]:
                         self._bad(table.name, reason, f"{path}, line {number}")
                     if reasons:
@@ -339,7 +351,11 @@ class _Findings:
             if column.required:
                 note(pc.is_null(values), f"{column.name} is missing")
                 if column.type == "string":
-                    note(pc.equal(values.cast(pa.string()), ""), f"{column.name} is empty")
+                    note(pc.equal(pc.utf8_trim_whitespace(values.cast(pa.string())), ""), f"{column.name} is empty")
+            if column.name.endswith("_id"):
+                note(pc.greater(pc.utf8_length(values.cast(pa.string())), LONGEST_ID), f"{column.name} is longer than {LONGEST_ID} characters")
+            if column.type == "int" and pa.types.is_floating(values.type):
+                note(pc.not_equal(values, pc.floor(values)), f"{column.name} is not a whole number")
             if column.low is not None and column.high is not None:
                 out = pc.or_(pc.less(values, column.low), pc.greater(values, column.high))
                 note(out, f"{column.name} is outside {column.low:g} to {column.high:g}")
@@ -355,6 +371,7 @@ class _Findings:
         if "event_time" not in rows.column_names:
             return
         happened = _micros(rows["event_time"])
+        note(happened < 0, "event_time is before 1970")
         assumed = happened + int(self.lag_seconds * 1e6)
         received = assumed if "received_at" not in rows.column_names else _micros(rows["received_at"], assumed)
         if self.interval is not None:
@@ -405,70 +422,6 @@ class _Findings:
     def _bad(self, table: str, reason: str, where: str, count: int = 1) -> None:
         self.bad[table, reason] += count
         self.where.setdefault((table, reason), where)
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _cast_record(table: LandingTable, record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The record's values in Arrow's types, and what does not fit."""
-    values, reasons = {}, []
-    for column in table.columns:
-        value = record.get(column.name)
-        if value is None:
-            if column.required:
-                reasons.append(f"{column.name} is missing")
-            continue
-        try:
-            values[column.name] = _cast_value(column, value)
-        except (ValueError, TypeError, OverflowError):
-            reasons.append(f"{column.name} is {json.dumps(value, ensure_ascii=False)[:60]}, wanted {column.type}")
-    return values, reasons
-
-
-def _cast_value(column: Column, value: Any) -> Any:
-    """ValueError or TypeError where a JSON value is not of the column's type."""
-    kind = column.type
-    if kind == "timestamp":
-        moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if kind == "date":
-        return date.fromisoformat(value)
-    if kind == "list<string>":
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return value
-    elif kind == "int":
-        if not isinstance(value, bool) and isinstance(value, int) and abs(value) < 2**31:
-            return value
-    elif kind == "float":
-        if not isinstance(value, bool) and isinstance(value, int | float):
-            return float(value)
-    elif isinstance(value, {"string": str, "bool": bool}[kind]):
-        return value
-    raise ValueError(value)
-
-
-def _type_fits(column: Column, found: pa.DataType) -> bool:
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    text = (pa.types.is_string(found) or pa.types.is_large_string(found))
-    if pa.types.is_null(found):
-        return not column.required
-    return {
-        "string": text,
-        "int": pa.types.is_integer(found),
-        "float": pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found),
-        "bool": pa.types.is_boolean(found),
-        "timestamp": pa.types.is_timestamp(found),
-        "date": pa.types.is_date(found),
-        "list<string>": (pa.types.is_list(found) or pa.types.is_large_list(found)) and
-                        (pa.types.is_string(found.value_type) or pa.types.is_large_string(found.value_type)),
-    }[column.type]
 
 
 def _days(rows: pa.Table) -> set[date]:

@@ -15,6 +15,7 @@ and every profile may see everything. What the files do not say is declared here
 
 import csv
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,11 +34,13 @@ from contracts.settings import Settings
 from jobs.runtime import require_free_disk
 from jobs.sources.landing import ARROW_TYPES, Landing, advance_clock, landed_by, schema
 
+log = logging.getLogger("marquee")
+
 SOURCE, MARKET, UNRATED = "movielens", "ML", 18
 LAG_SECONDS = 1
 KNOWN_BEFORE_SECONDS = DAY = 86_400
 TODAY_QUANTILE, NIGHT_SHARE = 0.95, 0.01
-MOST_REJECTED = 0.01
+MOST_REJECTED, MOST_NAMED = 0.01, 5
 MONTHLY_FROM_DAYS = 62
 
 _YEAR = re.compile(r"^(.*?)\s*\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
@@ -287,12 +290,14 @@ def _read_1m(data: Path) -> Source:
 def _read_small(data: Path) -> Source:
     rejected: list[dict[str, Any]] = []
     path = data / "ratings.csv"
-    lines = _lines(path, "utf-8")
+    lines = _lines(path, "utf-8-sig")
     _expect_header(path, lines[0].split(",") if lines else [], ("userId", "movieId", "rating", "timestamp"))
     ratings = _ratings(path, lines[1:], ",", 2, rejected)
     movies = {}
     for movie_id, title, genres in _csv(data / "movies.csv", ("movieId", "title", "genres"), _movie_row, rejected):
         movies[movie_id] = _movie(movie_id, title, "" if genres == "(no genres listed)" else genres)
+    if not movies:
+        raise UsageError(f"{data / 'movies.csv'}: has no movie")
     if (data / "tags.csv").exists():
         tags = _csv(data / "tags.csv", ("userId", "movieId", "tag", "timestamp"), _tag_row, rejected)
         for at, movie_id, tag in sorted(tags):
@@ -343,7 +348,7 @@ def _fields(path: Path, encoding: str, columns: tuple[str, ...], rejected: list[
 
 def _csv(path: Path, columns: tuple[str, ...], row: Callable[[list[str]], tuple], rejected: list[dict[str, Any]]) -> list[tuple]:
     """Rows of a small quoted CSV file; `row` raises ValueError for one that it cannot read."""
-    lines = _lines(path, "utf-8")
+    lines = _lines(path, "utf-8-sig")
     reader = csv.reader(lines)
     _expect_header(path, next(reader, []), columns)
     rows, bad = [], {}
@@ -417,6 +422,8 @@ def _reject(path: Path, bad: dict[int, tuple[str, str]], lines: int, rejected: l
     if len(bad) > MOST_REJECTED * lines:
         number, (what, _) = next(iter(sorted(bad.items())))
         raise UsageError(f"{path}: line {number}: {what}; {len(bad)} of {lines} lines cannot be read")
+    for number, (what, _) in sorted(bad.items())[:MOST_NAMED]:
+        log.warning("%s: line %d: %s; set aside", path, number, what)
     rejected += [{"file": path.name, "line": number, "problem": what, "text": text[:500]} for number, (what, text) in sorted(bad.items())]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from contracts.content import Content, content_matrix
+from contracts.content import Content, content_matrix, in_force
 from contracts.errors import UsageError
 from contracts.marts import tag_name
 from contracts.query import DEVICES, Profile, profile_features
@@ -97,16 +97,15 @@ def training_data(settings: Settings, provenance: Provenance):
     profiles = table(settings, "marts.dim_profile_version", tag, PROFILE_COLUMNS, before)
     plays = table(settings, "marts.fct_play", tag, PLAY_COLUMNS,
                   f"{before} and event_time < '{split.retriever_end.isoformat()}'")
-    title_ids, contents = catalogue(titles)
+    title_ids, contents = catalogue(titles, split.retriever_end)
     plays_E, versions = arrays(plays, profiles, title_ids)
     return TrainingData.until(title_ids, content_matrix(contents), plays_E, versions, holdout_start(plays_E, split))
 
 
-def catalogue(titles: pa.Table) -> tuple[list[str], list[Content]]:
-    """The newest version of each title, sorted by title id."""
-    newest = {row["title_id"]: row for row in titles.sort_by([("known_at", "ascending"), ("valid_from", "ascending")]).to_pylist()}
-    ids = sorted(newest)
-    return ids, [Content.of(newest[title]) for title in ids]
+def catalogue(titles: pa.Table, at: datetime) -> tuple[list[str], list[Content]]:
+    """The version of each title that holds at the end of what is learned from, sorted by title id."""
+    chosen = in_force(titles.to_pylist(), at)
+    return list(chosen), [Content.of(row) for row in chosen.values()]
 
 
 def arrays(plays: pa.Table, profiles: pa.Table, title_ids: list[str]) -> tuple[Plays, ProfileVersions]:

@@ -3,12 +3,13 @@
 import hashlib
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.content import CONTENT_WIDTH, Content, content_features, content_matrix, words
+from contracts.content import CONTENT_WIDTH, Content, content_features, content_matrix, in_force, words
 from contracts.settings import REPOSITORY
 
 EXAMPLE = Content("t1", "The Quiet Harbour", "A lighthouse keeper waits for a letter.", ["Drama", "Mystery"], ["Ada Moss"],
@@ -65,3 +66,11 @@ def test_rows_of_a_table_with_nulls_become_content():
 
 def test_common_words_and_short_ones_say_nothing():
     assert words("The film that was THE harbours' own, 42 x") == ["harbou", "own"]
+
+
+def test_a_version_holds_from_its_time_on_and_not_before():
+    """A maturity announced for next month is not tonight's; a title that begins tomorrow has content already."""
+    night, day = datetime(2026, 3, 31, tzinfo=UTC), timedelta(days=1)
+    versions = [{"title_id": title, "valid_from": night + days * day, "maturity": maturity} for title, days, maturity in (
+        ("b", -3, 7), ("a", 0, 1), ("b", 30, 0), ("b", -1, 18), ("a", 1, 2), ("c", -2, None))]
+    assert [(title, row["maturity"]) for title, row in in_force(versions, night).items()] == [("a", 1), ("b", 18), ("c", None)]

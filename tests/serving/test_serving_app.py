@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from fastapi.testclient import TestClient
 
+from contracts import paths
 from serving.app import create_app
 from serving.eligibility import extended
 from serving.metrics import Metrics
@@ -229,3 +230,10 @@ def test_metrics_count_requests_and_time_stages(api, clients):
     assert all(grown[2:])
     text = api.get("/metrics").text
     assert f'marquee_requests_total{{route="{route}",status="200"}}' in text
+
+
+def test_an_id_may_hold_any_character(api):
+    odd = "a/b?c#d ö"
+    shelf = api.get(paths.shelf(odd), headers=bearer([odd]))
+    assert (shelf.status_code, shelf.json().get("profile_id")) == (200, odd)
+    assert_problem(api.get("/v1/titles/no%2Fsuch/similar", headers=bearer(["adult"])), 404, "has no title no/such")

@@ -16,6 +16,7 @@ import jwt
 import numpy as np
 from rich.progress import track
 
+from contracts import paths
 from contracts.clock import now
 from contracts.query import DEVICES
 from contracts.settings import Settings
@@ -69,7 +70,7 @@ class LiveShelves:
         profile_id = self.world.population.ids[profile]
         try:
             answer = client.get(
-                f"/v1/profiles/{profile_id}/shelf",
+                paths.shelf(profile_id),
                 params={"device": DEVICES[device], "size": self.world.recipe.slate_size},
                 headers={"Authorization": f"Bearer {self._token(profile)}"},
             )

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from contracts.eligibility import FAR
 from contracts.marts import TITLE_FEATURES
-from jobs.index.catalogue import TITLES_SCHEMA, current_windows, eligibility, join_profiles, newest_titles, title_table
+from jobs.index.catalogue import TITLES_SCHEMA, current_windows, eligibility, join_profiles, title_table
 from jobs.index.fallback import GENERAL, KIDS, Popularity, fallback_rows
 
 NIGHT = datetime(2026, 3, 31, tzinfo=UTC)
@@ -21,24 +21,14 @@ def version(title: str, days: int, **facts) -> dict:
             "maturity": None, "launched_at": None} | facts
 
 
-def versions(rows: list[dict]) -> pa.Table:
-    schema = pa.schema([*[TITLES_SCHEMA.field(n) for n in TITLES_SCHEMA.names if n in rows[0]], ("known_at", STAMP), ("valid_from", STAMP)])
-    return pa.Table.from_pylist(rows, schema)
-
-
 def windows(rows: list[tuple]) -> pa.Table:
     names = ("window_id", "title_id", "market", "opens_at", "closes_at", "revoked", "known_at", "superseded_at")
     types = (pa.string(),) * 3 + (STAMP, STAMP, pa.bool_(), STAMP, STAMP)
     return pa.Table.from_pylist([dict(zip(names, row)) for row in rows], pa.schema(list(zip(names, types))))
 
 
-def test_the_newest_version_of_a_title_holds():
-    titles = newest_titles(versions([version("b", -3, maturity=7), version("a", -2), version("b", -1, maturity=13)]))
-    assert [(t["title_id"], t["maturity"]) for t in titles] == [("a", None), ("b", 13)]
-
-
 def test_title_rows_have_id_index_and_newest_counts():
-    titles = newest_titles(versions([version("a", -2), version("b", -2), version("c", -1)]))
+    titles = [version("a", -2), version("b", -2), version("c", -1)]
     counts = pa.Table.from_pylist([
         {"title_id": "b", "snapshot_day": NIGHT.date() - timedelta(days=back)} | dict.fromkeys(TITLE_FEATURES, value)
         for back, value in ((1, 5), (2, 9))

@@ -15,13 +15,14 @@ from jobs.index.config import IndexConfig
 
 AT = 1_800_000_000
 DAY = 86400
+ODD = ["it's \"quoted\"", "a'b' or '1'='1", "%2F..\\x", "two\nlines\t", "\x01", "{ids}", "ö" * 200]
 CONFIG = IndexConfig(insert_batch=64, checked_searches=16, search_size=50)
 
 
 def made_up(titles: int = 300) -> tuple[collection.Rows, Eligibility]:
     """Two markets; windows that are open, over, to come or absent; some titles without maturity."""
     random = np.random.default_rng(0)
-    ids = [f"t{i:04}" for i in range(titles)]
+    ids = [*(f"t{i:04}" for i in range(titles - len(ODD))), *ODD]
     records = [Record(0, "title", t, maturity=[0, 7, 13, 18, None][i % 5]) for i, t in enumerate(ids)]
     spans = [(AT - 9 * DAY, FAR), (AT - 9 * DAY, AT - DAY), (AT + DAY, AT + 9 * DAY), None]
     for i, title in enumerate(ids):

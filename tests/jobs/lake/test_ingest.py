@@ -4,7 +4,9 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import MarqueeError, UsageError
@@ -34,8 +36,15 @@ BAD_PLAYS = {
     "received before it happened: received_at": play("bad7", received_at="2026-02-27T00:00:00Z"),
     "wrong type: event_time": play("bad8", event_time="yesterday"),
     "above 5: rating": play("bad9", rating=11),
+    "before 1970: event_time": play("bad10", event_time="0001-01-01T00:00:00Z"),
+    "longer than 200 characters: profile_id": play("bad11", profile_id="x" * 201),
 }
 LATE_AT_THE_END = play("good-late", event_time="2026-03-03T23:59:30Z", watched_seconds=600)
+
+
+def twice(path: Path, column: str) -> None:
+    rows = pq.read_table(path)
+    pq.write_table(rows.append_column(column, rows[column]), path)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +62,8 @@ def lake(new_home):
          received_lag_seconds=60)
     second = events(SECOND, SECOND)
     second["plays"] += [first["plays"][2], first["plays"][3]]
+    second["ratings"] = [{"event_id": "r-unknown", "event_time": at(SECOND, 1), "received_at": at(SECOND, 1), "profile_id": "profile1",
+                          "title_id": "nobody", "rating": 4.0}]
     land(settings.landing, SECOND, second)
     result = ingest.run(settings, SECOND)
     return settings, result, first, second
@@ -87,9 +98,10 @@ def test_every_bad_record_is_set_aside_with_its_reason(lake):
     assert reasons == dict.fromkeys(BAD_PLAYS, 1)
     others = {(row["table_name"], row["event_id"]): row["reason"] for row in rows if row["table_name"] != "plays"}
     assert others == {
-        ("licences", "l-bad"): "characters other than letters, digits and _: market",
+        ("licences", "l-bad"): "not 1 to 32 letters, digits and _: market",
         ("impressions", "i-unknown"): "unknown title: title_id",
         ("privacy_requests", "q1"): "unknown kind: request",
+        ("ratings", "r-unknown"): "unknown title: title_id",  # all that there was of its day: the others go on
     }
     unknown = next(row for row in rows if row["event_id"] == "bad4")
     assert json.loads(unknown["record"])["title_id"] == "nobody"
@@ -149,6 +161,52 @@ def test_overlapping_days_are_refused(lake):
         folder.rename(folder.with_name(".overlapping"))
 
 
+def test_a_gap_is_refused_with_what_to_do(lake):
+    settings, *_ = lake
+    folder = land(settings.landing, "2026-03-07", events("2026-03-07", "2026-03-07"))
+    before = snapshots(settings)
+    try:
+        with pytest.raises(UsageError, match=r"out of order: 2026-03-05\.\.2026-03-06 has not landed.* as one interval 2026-03-05\.\.2026-03-07"):
+            ingest.run(settings, "2026-03-07")
+    finally:
+        folder.rename(folder.with_name(".gap"))
+    assert snapshots(settings) == before
+
+
+def test_a_first_interval_without_a_catalogue_is_refused(new_home):
+    settings = new_home()
+    land(settings.landing, FIRST, catalogue("2026-03-01") | events("2026-03-01", "2026-03-03") | {"licences": []})
+    with pytest.raises(UsageError, match=r"2026-03-03: has no licences .*; the first interval must bring them"):
+        ingest.run(settings, "2026-03-03")
+    assert raw.read_ingests(read.catalog(settings)) == []
+
+
+def test_a_landing_that_may_not_be_read_is_named(new_home, monkeypatch):
+    settings = new_home()
+    folder = land(settings.landing, FIRST, events("2026-03-01", "2026-03-03"))
+    real = Path.is_file
+
+    def refuse(path):
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(UsageError, match="may not be read"):
+        ingest.run(settings, "2026-03-03")
+
+
+def test_files_that_changed_after_landing_are_noticed(lake, caplog):
+    settings, *_ = lake
+    folder = land(settings.landing, "2026-03-05", {"plays": [{}]}, content_sha256="0" * 64)
+    try:
+        with pytest.raises(UsageError):
+            ingest.run(settings, "2026-03-05")
+    finally:
+        folder.rename(folder.with_name(".changed"))
+    assert "content_sha256 does not fit the files" in caplog.text
+
+
 def test_a_day_that_has_not_landed_is_named_with_what_has(lake):
     settings, *_ = lake
     with pytest.raises(UsageError, match=r"ends on 2026-03-09; landed: 2026-03-01\.\.2026-03-03, 2026-03-04"):
@@ -164,6 +222,11 @@ def test_too_little_disk(lake):
 @pytest.mark.parametrize(("spoil", "complaint"), [
     (lambda folder: [path.write_bytes(b"PAR1nonsense") for path in (folder / "plays").glob("*.parquet")], "not a readable Parquet file"),
     (lambda folder: (folder / "plays" / "part-2.jsonl").write_text("{}\n"), None),
+    (lambda folder: (folder / "plays" / "part-2.jsonl").write_text("{}\n" * 30), "plays: 30 of 34 records cannot be used, 30 of them: missing: event_id"),
+    (lambda folder: (folder / "plays" / "part-2.csv").write_text("a,b"), r"part-2\.csv: neither \.parquet nor \.jsonl"),
+    (lambda folder: mark(folder, ingest.Interval.parse("2026-03-05"), last="2026-03-06"), "last is '2026-03-06', the folder's name says 2026-03-05"),
+    (lambda folder: mark(folder, ingest.Interval.parse("2026-03-05"), received_lag_seconds="soon"), "received_lag_seconds is 'soon'"),
+    (lambda folder: twice(folder / "plays" / "part-0.parquet", "title_id"), "part-0.parquet: has column title_id 2 times"),
     (lambda folder: mark(folder, ingest.Interval.parse("2026-03-05"), tables={"plays": 99999}), "its marker says 99999"),
 ])
 def test_a_refused_day_leaves_the_lake_as_it_was(lake, spoil, complaint):
@@ -171,14 +234,14 @@ def test_a_refused_day_leaves_the_lake_as_it_was(lake, spoil, complaint):
     folder = land(settings.landing, "2026-03-05", {"plays": events("2026-03-05", "2026-03-05")["plays"][:4]})
     if complaint is None:  # every plays record of the day lacks what it must have
         (folder / "plays" / "part-0.parquet").unlink()
-        complaint = "no record fits: missing: event_id"
+        complaint = "an empty day: plays: 1 of 1 records cannot be used, 1 of them: missing: event_id"
     spoil(folder)
     before = snapshots(settings)
     try:
         with pytest.raises(UsageError, match=complaint):
             ingest.run(settings, "2026-03-05")
     finally:
-        folder.rename(folder.with_name(f".refused-{complaint[:3]}"))
+        folder.rename(folder.with_name(f".refused-{len(list(settings.landing.iterdir()))}"))
     assert snapshots(settings) == before
 
 
@@ -205,8 +268,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("day", "point"), [
-    ("2026-03-10", "after the branches"), ("2026-03-11", "between two tables"),
-    ("2026-03-12", "before the commit point"), ("2026-03-13", "after the commit point"),
+    ("2026-03-05", "after the branches"), ("2026-03-06", "between two tables"),
+    ("2026-03-07", "before the commit point"), ("2026-03-08", "after the commit point"),
 ])
 def test_a_run_killed_anywhere_is_put_right_by_the_next(lake, monkeypatch, day, point):
     settings, *_ = lake

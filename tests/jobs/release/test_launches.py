@@ -124,7 +124,7 @@ def test_the_declared_lag_stands_in_for_received_at(settings, ledger, land):
 
 @pytest.mark.parametrize("row", [
     "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, maturity=40), title(2, maturity="high"),
-    title(2, maturity=True), title(2, valid_from="soon"), title(2, event_id=7), title(2, event_time=None), title(2, received_at=3),
+    title(2, maturity=True), title(2, valid_from="soon"), title(2, event_id=True), title(2, event_time=None), title(2, received_at=3),
     title(2, title_id="x" * 300),
 ], ids=str)
 def test_a_malformed_title_is_counted_and_left_out(settings, ledger, land, row):
@@ -141,6 +141,12 @@ def test_a_malformed_licence_opens_nothing(settings, ledger, land, row):
     land([title(1)], [row])
     assert launches.run(settings)["malformed"] == 1
     assert eligible(ledger) == "no_licence"
+
+
+def test_an_id_may_be_a_whole_number_as_in_the_lake(settings, ledger, land):
+    land([title(1, title_id=42)], [window(1) | {"title_id": 42}])
+    assert launches.run(settings)["malformed"] == 0
+    assert eligible(ledger, "42") is None
 
 
 def test_parquet_and_nanoseconds(settings, ledger, land):

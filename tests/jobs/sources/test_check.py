@@ -125,6 +125,8 @@ FOLDER_CASES = {
     "marker counts otherwise": (lambda root: remark(history(root), tables={"titles": 1, "licences": 1, "profiles": 1, "plays": 9}), "says 9 plays, the files have 60"),
     "files changed": (lambda root: pq.write_table(good("plays", HISTORY).slice(0, 60).set_column(5, "watched_seconds", pa.array([61.0] * 60)), history(root) / "plays/part-0.parquet"),
                       "content_sha256 does not fit the files"),
+    "lag as text": (lambda root: remark(history(root), received_lag_seconds="soon"), "received_lag_seconds is 'soon', not a number of seconds"),
+    "count as text": (lambda root: remark(history(root), tables={"plays": "many"}), "tables: plays is 'many', not a number of records"),
     "no interval": (lambda root: history(root).rename(root / "march"), "march: not a landed interval"),
     "gap": (lambda root: ((root / NIGHT.name).rename(root / "2026-03-06"), remark(root / "2026-03-06", first="2026-03-06", last="2026-03-06")),
             "2026-03-04..2026-03-05 is missing before it"),
@@ -168,6 +170,11 @@ ROW_CASES = {
                                "column watched_seconds is string, wanted float"),
     "time as text": ("plays", lambda rows: rows.set_column(1, "event_time", pa.array(["2026-03-01"] * rows.num_rows)), "column event_time is string, wanted timestamp"),
     "null": ("plays", lambda rows: with_value(rows, "profile_id", None, range(3, 9)), "row 4: plays: 6 records of 60: profile_id is missing"),
+    "blank text": ("plays", lambda rows: with_value(rows, "profile_id", " ", range(9)), "9 records of 60: profile_id is empty"),
+    "long id": ("plays", lambda rows: with_value(rows, "profile_id", "x" * 201), "60 records of 60: profile_id is longer than 200 characters"),
+    "no clock": ("plays", lambda rows: with_value(rows, "event_time", datetime(1, 1, 1, tzinfo=UTC)), "60 records of 60: event_time is before 1970"),
+    "half a year": ("titles", lambda rows: rows.append_column("year", pa.array([1999.5])), "titles: 1 record of 1: year is not a whole number"),
+    "column twice": ("plays", lambda rows: rows.append_column("title_id", rows["title_id"]), "has column title_id 2 times"),
     "empty text": ("plays", lambda rows: with_value(rows, "profile_id", "", range(9)), "9 records of 60: profile_id is empty"),
     "out of range": ("plays", lambda rows: with_value(rows, "watched_seconds", -5.0), "60 records of 60: watched_seconds is outside 0 to 1e+06"),
     "maturity out of range": ("titles", lambda rows: with_value(rows, "maturity", 21), "titles: 1 record of 1: maturity is outside 0 to 18"),
@@ -226,6 +233,31 @@ def test_bad_lines_are_named_by_their_number(root):
     problems = check(root).problems
     assert any(f"{path}, line 2: plays: 1 record of 65: the line is not a JSON object" in p for p in problems), problems
     assert any(f'{path}, line 4: plays: 1 record of 65: event_time is "noon", wanted timestamp' in p for p in problems), problems
+
+
+def test_numbers_are_read_as_ingest_reads_them(root):
+    """Whole numbers as ids, digits as text, and floats for integers with gaps are usual; NaN is no value."""
+    rewrite(history(root), "titles", lambda rows: rows.append_column("year", pa.array([1999.0])))
+    record = {"event_id": 7, "event_time": "2026-03-04T10:00:00Z", "profile_id": "p1", "title_id": "t1", "watched_seconds": "12.5"}
+    path = root / NIGHT.name / "plays" / "part-1.jsonl"
+    path.write_text(json.dumps(record) + "\n" + json.dumps(record | {"event_id": 8, "watched_seconds": float("nan")}) + "\n")
+    remark(root / NIGHT.name, tables={"plays": PLAYS + 2})
+    report = check(root)
+    assert report.ok, report.as_text()
+    assert [note for note in report.notes if "wanted" in note] == [
+        f"{path}, line 2: plays: 1 record of 62: watched_seconds is NaN, wanted float; it would be set aside"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(root, monkeypatch):
+    real = Path.iterdir
+
+    def refuse(path):
+        if path == history(root):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert f"{history(root)}: not readable (Permission denied)" in check(root).problems
 
 
 def test_a_day_without_plays_in_the_history_is_noted(root):

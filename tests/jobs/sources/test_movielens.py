@@ -176,6 +176,7 @@ BAD_SMALL = {
     "missing": (lambda data: (data / "movies.csv").unlink(), r"movies\.csv: missing"),
     "header": (damage("ratings.csv", lambda text: text.replace("movieId", "film")), r"ratings\.csv: line 1: expected the columns userId,movieId,rating,timestamp, found userId,film"),
     "film header": (damage("movies.csv", lambda text: text.replace("genres", "kind")), r"movies\.csv: line 1: expected the columns movieId,title,genres"),
+    "no film": (lambda data: (data / "movies.csv").write_text("movieId,title,genres\n"), r"movies\.csv: has no movie"),
     "film id": (damage("movies.csv", lambda text: text.replace("\n2,", "\ntwo,")), r"movies\.csv: line 3: movieId is 'two'"),
     "tag time": (damage("tags.csv", lambda text: text.replace('",', '",at ')), r"tags\.csv: line 2: timestamp is 'at "),
     "no UTF-8": (lambda data: (data / "movies.csv").write_bytes(b"\xff\xfe"), r"movies\.csv: not readable as utf-8"),
@@ -211,12 +212,20 @@ def test_an_as_of_outside_the_data_is_refused(tmp_path, data, as_of, message):
             land(tmp_path, data, as_of=as_of)
 
 
-def test_a_few_bad_lines_are_kept_and_counted(tmp_path):
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    data = write_small(tmp_path / "data")
+    for name in ("ratings.csv", "movies.csv", "tags.csv"):
+        (data / name).write_bytes(b"\xef\xbb\xbf" + (data / name).read_bytes())
+    assert land(tmp_path, data).result["rejected"] == 0
+
+
+def test_a_few_bad_lines_are_kept_and_counted(tmp_path, caplog):
     data = write_1m(tmp_path / "data")
     lines = (data / "ratings.dat").read_text().splitlines()
     (data / "ratings.dat").write_text("\n".join([*lines[:9], "1::2::five::978300760", *lines[9:]]) + "\n")
     landed = land(tmp_path, data)
     assert landed.result["rejected"] == 1
+    assert f"{data / 'ratings.dat'}: line 10: rating is 'five'; set aside" in caplog.text
     folder = landed.settings.landing / landed.result["intervals"][0]
     assert json.loads((folder / REJECTED).read_text()) == {
         "file": "ratings.dat", "line": 10, "problem": "rating is 'five'", "text": "1::2::five::978300760"}
