@@ -162,6 +162,20 @@ def ask(release: Release) -> None:
     runtime.emit(step.ask(load(), release))
 
 
+@release_app.command("request-override")
+def request_override(
+    release: Annotated[str, typer.Argument(help="a candidate that its gates blocked")],
+    gate: Annotated[list[str], typer.Option("--gate", help="a gate that failed; name each of them")],
+    reason: Annotated[str, typer.Option(help="why; the approver reads it first, and it is kept for ever")],
+    actor: Annotated[str | None, typer.Option(help="who asks, and so cannot approve; default: your login")] = None,
+) -> None:
+    """Ask the approvers to let a blocked candidate through. Safety gates are never overridden."""
+    import getpass
+
+    from jobs.release import promote as step
+    runtime.emit(step.request_override(load(), release, gate, reason, actor or getpass.getuser()))
+
+
 @release_app.command()
 def swap(
     release: Release,
