@@ -251,7 +251,7 @@ def test_the_refusal_of_a_rerun_is_written_down_once(settings, ledger, airflow, 
 def test_a_question_elsewhere_than_in_promote_is_none(settings, ledger, airflow, asked):
     airflow.answer()
     for address in (QuestionAddress("promote", QUESTION.run_id, "evidence"), QuestionAddress("nightly", QUESTION.run_id, "approve")):
-        with pytest.raises(MarqueeError, match="no question was asked|not where approvers are asked"):
+        with pytest.raises(MarqueeError, match=r"no question was asked|not where approvers are asked"):
             promote.swap(settings, "r1", address)
     assert ledger.pointer() is None
 
