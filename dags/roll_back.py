@@ -1,9 +1,17 @@
 """The way back, by hand."""
 
+from typing import Any
+
 from airflow.sdk import Param, dag
 
 from dags.lib.defaults import START, task_defaults
 from dags.lib.launcher import Marquee
+
+
+def first_hour(result: dict[str, Any]) -> str:
+    """One line a ten minutes, for the task's XCom."""
+    rows = [", ".join(f"{name} {value}" for name, value in row.items()) for row in result["rows"]]
+    return "\n".join([f"{result['release_id']} since {result['since']}", *(rows or ["no sample yet"])])
 
 
 @dag(
@@ -30,6 +38,9 @@ Clear the task: where the pointer has moved already it finds that and changes no
 """,
 )
 def roll_back() -> None:
+    # beside the roll-back, not before it: an incident waits for no figure
+    Marquee(task_id="figures", arguments=["release", "figures", "--json"], returns=first_hour, retries=0,
+            doc_md="**The first hour of the release that is left**: requests, errors, degraded answers, latency (*XCom*).")
     Marquee(
         task_id="roll_back",
         arguments=["release", "rollback", "--reason", "{{ params.reason }}", "--actor", "{{ dag_run.triggering_user_name or 'airflow' }}",

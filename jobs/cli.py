@@ -218,6 +218,17 @@ def rollback(
     runtime.emit(step.rollback(load(), to, reason, actor))
 
 
+@release_app.command()
+def figures(as_json: Json = False) -> None:
+    """The first hour of the live release, from the API's own figures: requests, errors, degraded answers, latency."""
+    from jobs.release import figures as step
+    found = step.show(load())
+    if as_json:
+        runtime.emit(found)
+    else:
+        print(step.table(found))
+
+
 @release_app.command("list")
 def list_releases(as_json: Json = False) -> None:
     """Every release in the ledger with its state."""
@@ -243,6 +254,13 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
 def launches() -> None:
     """Append landed title and licence versions to the eligibility log; closures at once."""
     from jobs.release import launches as step
+    runtime.emit(step.run(load()))
+
+
+@app.command()
+def watch() -> None:
+    """Say what somebody should be told of, and close questions whose `record` was killed; the DAG `watch` tells it."""
+    from jobs.release import watch as step
     runtime.emit(step.run(load()))
 
 
