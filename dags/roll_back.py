@@ -1,5 +1,6 @@
 """The way back, by hand."""
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param, dag
@@ -38,16 +39,19 @@ Clear the task: where the pointer has moved already it finds that and changes no
 """,
 )
 def roll_back() -> None:
-    # beside the roll-back, not before it: an incident waits for no figure
-    Marquee(task_id="figures", arguments=["release", "figures", "--json"], returns=first_hour, retries=0,
-            doc_md="**The first hour of the release that is left**: requests, errors, degraded answers, latency (*XCom*).")
-    Marquee(
+    figures = Marquee(task_id="figures", arguments=["release", "figures", "--json"], returns=first_hour, retries=0,
+                      execution_timeout=timedelta(seconds=15), on_failure_callback=None,
+                      doc_md="**The first hour of the release that is left**: requests, errors, degraded answers, latency (*XCom*).")
+    back = Marquee(
         task_id="roll_back",
         arguments=["release", "rollback", "--reason", "{{ params.reason }}", "--actor", "{{ dag_run.triggering_user_name or 'airflow' }}",
                    "{{ '--to' if params.to else '' }}", "{{ params.to }}"],
         returns="release_id",
+        trigger_rule="all_done",  # an incident waits for no figure
         doc_md="**Moves the pointer back**, in the same two phases as a swap.",
     )
+
+    figures >> back
 
 
 roll_back()

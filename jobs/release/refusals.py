@@ -19,7 +19,7 @@ def noted(ledger: Ledger, release: str, actor: str, details: dict[str, Any]) -> 
 
 
 def note_once(ledger: Ledger, release: str, actor: str, reason: str, details: dict[str, Any]) -> None:
-    """A rerun that is refused for the same reason adds no second row."""
+    """A rerun in the same run that is refused for the same reason adds no second row."""
     last = ledger.transitions(release)[-1]
-    if (last.actor, last.reason) != (actor, reason):
+    if (last.actor, last.reason, last.details.get("run")) != (actor, reason, details.get("run")):
         ledger.note(release, actor, reason, details)
