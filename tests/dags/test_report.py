@@ -46,3 +46,26 @@ def test_an_unjudged_release(releases):
 
     with pytest.raises(FileNotFoundError):
         report_of(releases, "r2")
+
+
+@pytest.mark.parametrize("path", ["promote/r1", "promote/..%2F..%2Fetc", "nightly/manual__x"])
+def test_nobody_reads_it_without_a_login(path):
+    from fastapi.testclient import TestClient
+
+    from dags.lib.report import routes
+
+    client = TestClient(routes())
+    assert client.get(f"/report/{path}").status_code == 401
+    assert client.get(f"/report/{path}", headers={"Authorization": "Basic YWRtaW46YWRtaW4="}).status_code == 401
+
+
+def test_the_plugin_is_light_until_somebody_asks():
+    """Every Airflow process imports it, the tasks' too."""
+    import subprocess
+    import sys
+
+    from contracts.settings import REPOSITORY
+
+    told = "import sys, dags.plugins.evidence; print('dags.lib.report' in sys.modules, 'airflow.api_fastapi.core_api.security' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "False False"
