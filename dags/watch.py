@@ -40,7 +40,7 @@ Nothing to do: the next run looks again. `marquee watch` does the same by hand, 
 """,
 )
 def watch() -> None:
-    Marquee(task_id="look", arguments=["watch"], returns=told, pool="launches",
+    Marquee(task_id="look", arguments=["watch"], returns=told,
             doc_md="**Looks at questions, nights, launches and rollbacks**, and tells what is new.")
 
 

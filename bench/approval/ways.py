@@ -118,8 +118,6 @@ def with_other_bytes(w: World, manifest: Manifest) -> Iterator[Outcome]:
     path.write_bytes(kept)
     yield refused(w, "a file of the release changed between question and swap", r, changed, before)
 
-    card = w.settings.releases / r / names.EVIDENCE / "card.md"
-    card.write_text("## all is well\n")
     rewritten = w.judge(r, note="rewritten")
     w.answer(stale, "Approve", A)
     w.wait_for_end(stale)

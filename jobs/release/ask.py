@@ -14,6 +14,9 @@ from jobs.release.override import Override
 from jobs.release.refusals import noted
 from ledger import Ledger, ReleaseRow, open_ledger
 
+KEY = "question"
+"""Where the ledger keeps it, with the move to awaiting approval."""
+
 ANSWERED = (State.PROBING, State.LIVE, State.RETIRED)
 """Asked and approved before: a rerun gives the same text and changes nothing."""
 
@@ -36,7 +39,7 @@ def ask(settings: Settings, release: str) -> dict[str, Any]:
     if row.state not in ANSWERED:
         with noted(ledger, release, "ask", {"evidence_digest": manifest.evidence_digest}):
             _open(settings, ledger, row, manifest)
-    question = text(settings, ledger, manifest)
+    question = asked(ledger, release)
     files.write(_path(settings, release), question)
     return {
         "release_id": release,
@@ -52,17 +55,22 @@ def ask(settings: Settings, release: str) -> dict[str, Any]:
     }
 
 
-def text(settings: Settings, ledger: Ledger, manifest: Manifest) -> Question:
-    """The question as it must have been shown: from the verified evidence and the ledger, so that nobody can have an
-    answer to anything else. MarqueeError where it was not asked."""
-    release = manifest.release_id
-    asked = next((t for t in reversed(ledger.transitions(release)) if "due" in t.details), None)
-    if asked is None:
-        raise MarqueeError(f"release {release} was never asked about: trigger `promote` with its partition key")
-    requested = override.find(ledger, manifest)
+def asked(ledger: Ledger, release: str) -> Question:
+    """The question as it was opened last, kept in the ledger: what an approver read, whatever the code says today.
+    MarqueeError where there was none."""
+    for transition in reversed(ledger.transitions(release)):
+        if KEY in transition.details:
+            return Question.model_validate(transition.details[KEY])
+    raise MarqueeError(f"release {release} was never asked about: trigger `promote` with its partition key")
+
+
+def _compose(settings: Settings, manifest: Manifest, requested: Override | None) -> Question:
+    """Wall time, fixed when the question is opened: clearing a task does not move it."""
+    release, now, working = manifest.release_id, datetime.now(UTC), working_hours.parse(settings.working_hours)
+    half, due = (working_hours.due(now, hours, working) for hours in (settings.approval_hours / 2, settings.approval_hours))
     subject = f"Promote {release}?" if requested is None else f"OVERRIDE {', '.join(requested.gates)} and promote {release}?"
-    times = {name: datetime.fromisoformat(asked.details[name]) for name in ("asked_at", "half", "due")}
-    return Question(release_id=release, subject=subject, body=card(settings, manifest, requested), **times)
+    body = f"{card(settings, manifest, requested)}\n\nOpen until {due:%Y-%m-%d %H:%M} UTC; no answer is a rejection."
+    return Question(release_id=release, subject=subject, body=body, asked_at=now, half=half, due=due)
 
 
 def card(settings: Settings, manifest: Manifest, requested: Override | None) -> str:
@@ -111,24 +119,17 @@ def _open(settings: Settings, ledger: Ledger, row: ReleaseRow, manifest: Manifes
         raise MarqueeError(f"release {release} is {manifest.verdict} by its gates: {gates}")
     if row.state == State.AWAITING_APPROVAL:
         refuse_other_digests(row, manifest)
-        if text(settings, ledger, manifest).due < datetime.now(UTC):
+        if asked(ledger, release).due < datetime.now(UTC):
             ledger.move(release, State.EXPIRED, "ask", "nobody answered in time; silence is a rejection")
             raise MarqueeError(f"release {release} is expired: nobody answered in time. Judge it again to have it asked anew")
     refuse_moved(ledger, manifest)
+    question = _compose(settings, manifest, requested)
     if row.state == State.BLOCKED:
         ledger.move(release, State.JUDGED, requested.by, f"override requested: {requested.reason}", {"gates": requested.gates})
     _supersede(ledger, row)
     ledger.set_digests(release, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with)
     ledger.move(release, State.AWAITING_APPROVAL, "ask", "judged, and waits for a person",
-                {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with, **_times(settings)})
-
-
-def _times(settings: Settings) -> dict[str, str]:
-    """Wall time, fixed when the question is opened: clearing a task does not move it."""
-    now, working = datetime.now(UTC), working_hours.parse(settings.working_hours)
-    times = {"asked_at": now, "half": working_hours.due(now, settings.approval_hours / 2, working),
-             "due": working_hours.due(now, settings.approval_hours, working)}
-    return {name: moment.isoformat() for name, moment in times.items()}
+                {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with, KEY: question.model_dump(mode="json")})
 
 
 def _path(settings: Settings, release: str):

@@ -21,6 +21,9 @@ WAITING = ("awaiting_input", "deferred", "running", "queued", "scheduled", "up_f
            "restarting", None)
 """Task states in which an answer may still come."""
 
+UNKNOWN = "*"
+"""Airflow does not say who made an asset event through its API."""
+
 
 @dataclass(frozen=True)
 class QuestionAddress:
@@ -93,6 +96,8 @@ def refusal(answer: Answer | None, asked: Question, manifest: Manifest, settings
         return f"the answer is {answer.chosen}, not {APPROVE}"
     if answer.responder not in settings.approver_names():
         return f"{answer.responder or 'nobody known'} is not an approver"
+    if UNKNOWN in answer.started_by:
+        return "somebody unknown handed the candidate over by hand, as an asset event; trigger `promote` with its partition key instead"
     if answer.responder in answer.started_by:
         return f"{answer.responder} started this run by hand, so another approver has to answer"
     if not answer.reason.strip():
@@ -110,7 +115,7 @@ def _another_text(body: str, asked: Question, manifest: Manifest) -> str | None:
     if manifest.evidence_digest not in body:
         return "the question was about another evidence digest"
     if body.strip() != asked.body.strip():
-        return "the question showed another text than the release's evidence"
+        return "the question showed another text than was asked"
     return None
 
 
@@ -134,6 +139,8 @@ def _started_by(airflow: httpx.Client, address: QuestionAddress) -> Iterator[str
     run = f"/dags/{address.dag_id}/dagRuns/{address.run_id}"
     night = rest.get(airflow, f"{run}/upstreamAssetEvents") or {"asset_events": []}
     sources = {(event["source_dag_id"], event["source_run_id"]) for event in night["asset_events"] if event["source_run_id"]}
+    if any((event.get("extra") or {}).get("from_rest_api") for event in night["asset_events"]):
+        yield UNKNOWN
     for path in (run, *(f"/dags/{dag}/dagRuns/{source}" for dag, source in sources)):
         if name := (rest.get(airflow, path) or {}).get("triggering_user_name"):
             yield name

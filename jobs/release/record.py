@@ -11,8 +11,7 @@ from typing import Any
 from contracts.errors import MarqueeError
 from contracts.release import State
 from contracts.settings import Settings
-from jobs.release import files
-from jobs.release.ask import text
+from jobs.release.ask import asked
 from jobs.release.question import APPROVE, WAITING, Answer, QuestionAddress, about, fetch
 from jobs.release.refusals import note_once
 from ledger import Ledger, ReleaseRow, open_ledger
@@ -43,7 +42,7 @@ def reconcile(settings: Settings) -> list[str]:
         if row.state != State.AWAITING_APPROVAL:
             continue
         try:
-            due = text(settings, ledger, files.manifest(settings, row.release_id)).due
+            due = asked(ledger, row.release_id).due
             answers = about(settings, row.evidence_digest)
         except MarqueeError as error:
             log.warning("release %s was not reconciled: %s", row.release_id, error)

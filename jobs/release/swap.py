@@ -13,7 +13,7 @@ from contracts.errors import MarqueeError
 from contracts.release import Manifest, State
 from contracts.settings import Settings
 from jobs.release import files, launches, override
-from jobs.release.ask import refuse_moved, refuse_other_digests, text
+from jobs.release.ask import asked, refuse_moved, refuse_other_digests
 from jobs.release.question import Answer, QuestionAddress, about, fetch, refusal
 from jobs.release.refusals import noted
 from ledger import Ledger, Pointer, ReleaseRow, StaleVersion, open_ledger
@@ -111,11 +111,11 @@ def _checked(ledger: Ledger, settings: Settings, row: ReleaseRow, question: Ques
         manifest = files.verify(settings, row.release_id)
         refuse_other_digests(row, manifest)
         refuse_moved(ledger, manifest)
-        asked = text(settings, ledger, manifest)
+        question_asked = asked(ledger, row.release_id)
         for address in question.each(settings.approvals_needed):
             answer = fetch(settings, address)
             seen |= answer.details() if answer else {}
-            if why := refusal(answer, asked, manifest, settings):
+            if why := refusal(answer, question_asked, manifest, settings):
                 raise MarqueeError(f"release {row.release_id} stays where it is: {why}")
             answers.append(answer)
         if why := _together(settings, ledger, manifest, answers):

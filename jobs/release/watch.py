@@ -8,12 +8,11 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from contracts import clock
-from contracts.errors import MarqueeError, UsageError
+from contracts.errors import UsageError
 from contracts.release import State
 from contracts.settings import Settings
 from jobs.release import airflow as rest
-from jobs.release import figures, files
-from jobs.release.ask import text
+from jobs.release import ask, figures
 from jobs.release.question import about
 from jobs.release.record import reconcile
 from ledger import Ledger, open_ledger
@@ -43,10 +42,7 @@ def _questions(settings: Settings, ledger: Ledger, closed: list[str]) -> Iterato
         expired = row.release_id in closed and row.state == State.EXPIRED
         if not expired and row.state != State.AWAITING_APPROVAL:
             continue
-        try:
-            asked = text(settings, ledger, files.manifest(settings, row.release_id))
-        except MarqueeError:
-            continue  # a torn release: whoever answers is told so by the swap
+        asked = ask.asked(ledger, row.release_id)
         if not expired and datetime.now(UTC) < asked.half:
             continue
         for answer in about(settings, row.evidence_digest):

@@ -27,7 +27,7 @@ from contracts.release import Manifest, Payload, Provenance, RankerSpec, Release
 from contracts.settings import Settings
 from contracts.tags import TagRecord
 from jobs.release import seal
-from jobs.release.ask import text
+from jobs.release.ask import asked
 from ledger import Ledger, open_ledger
 
 D = 4
@@ -132,7 +132,6 @@ class Airflow:
     """What Airflow says of the questions of one run; `detail` (the first), `second` and `dag_run` have the shape of its
     REST API (3.3). `elsewhere` are questions of other runs, `tries` earlier tries of the first."""
 
-    settings: Settings
     ledger: Ledger
     port: int = 0
     detail: dict[str, Any] | None = None
@@ -141,6 +140,7 @@ class Airflow:
     tries: list[dict[str, Any]] = field(default_factory=list)
     dag_run: dict[str, Any] = field(default_factory=lambda: {"dag_run_id": RUN, "triggering_user_name": None, "run_type": "asset_triggered"})
     night: dict[str, Any] | None = None
+    event: dict[str, Any] | None = None
     triggered: list[dict[str, Any]] = field(default_factory=list)
     password: str = "secret"
 
@@ -149,7 +149,7 @@ class Airflow:
         now = datetime.now(UTC).isoformat()
         return {
             "options": ["Approve", "Reject"], "subject": "?", "defaults": None, "multiple": False, "params": {}, "assigned_users": [],
-            "body": text(self.settings, self.ledger, manifest).body,
+            "body": asked(self.ledger, manifest.release_id).body,
             "created_at": now, "response_received": False, "responded_by_user": None, "responded_at": None,
             "chosen_options": None, "params_input": {},
             "task_instance": {"state": "awaiting_input", "start_date": now, "dag_id": "promote", "dag_run_id": run, "task_id": task,
@@ -188,7 +188,7 @@ class Airflow:
         run, first = f"/api/v2/dags/promote/dagRuns/{RUN}", self.detail
         if path.startswith(f"{run}/taskInstances/approve/-1/hitlDetails/tries/"):
             return self.tries[int(path.rpartition("/")[2]) - 1]
-        events = {"asset_events": [{"source_dag_id": "nightly", "source_run_id": "n1"}] if self.night else []}
+        events = {"asset_events": [self.event or {"source_dag_id": "nightly", "source_run_id": "n1"}] if self.night or self.event else []}
         return {
             f"{run}/taskInstances/approve/-1/hitlDetails": first, f"{run}/taskInstances/approve_second/-1/hitlDetails": self.second,
             "/api/v2/dags/promote/dagRuns/~/hitlDetails": {"hitl_details": [d for d in (first, self.second, *self.elsewhere) if d]},
@@ -247,7 +247,7 @@ def serve(speaker: Any) -> ThreadingHTTPServer:
 
 @pytest.fixture
 def airflow(settings, ledger) -> Airflow:
-    speaker = Airflow(settings, ledger)
+    speaker = Airflow(ledger)
     server = serve(speaker)
     settings.airflow_url = f"http://127.0.0.1:{speaker.port}"
     yield speaker

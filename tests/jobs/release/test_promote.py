@@ -163,6 +163,11 @@ def whose_night_they_started(airflow, manifest):
     airflow.night = {"triggering_user_name": "approver1"}
 
 
+def handed_over_by_hand(airflow, manifest):
+    airflow.answer()
+    airflow.event = {"source_dag_id": None, "source_run_id": None, "extra": {"from_rest_api": True}}
+
+
 def rejected_before_it_was_cleared(airflow, manifest):
     airflow.answer()
     airflow.detail["task_instance"]["try_number"] = 2
@@ -181,6 +186,7 @@ REFUSALS = [
     (by_a_stranger, "mallory is not an approver"), (by_a_namesake, "17 is not an approver"), (by_nobody, "nobody known is not an approver"),
     (by_who_started_it, "started this run by hand"), (without_reason, "no reason"), (without_params, "no reason"),
     (too_late, "when the question had expired"), (too_early, "older than the question"), (other_text, "another text"),
+    (handed_over_by_hand, "somebody unknown handed the candidate over"),
     (whose_night_they_started, "started this run by hand"), (rejected_before_it_was_cleared, "approver2 rejected it in run"),
     (rejected_in_another_run, "approver2 rejected it in run manual__two"), (other_payload, "another payload digest"), (other_evidence, "another evidence digest"),
 ]
