@@ -84,11 +84,11 @@ class World:
 
     def wait_for_question(self, run: str, task: str = "approve") -> None:
         """Until it waits; an answer within 5 s of it can race with the scheduler."""
-        wait(lambda: self.states(run).get(task) == "awaiting_input", f"{run}: no question at {task}, but {self.states(run)}")
+        wait(lambda: self.states(run).get(task) == "awaiting_input", lambda: f"{run}: no question at {task}, but {self.states(run)}")
         time.sleep(6)
 
     def wait_for_end(self, run: str) -> str:
-        wait(lambda: self.service.run("promote", run)["state"] in FINISHED, f"{run} does not end")
+        wait(lambda: self.service.run("promote", run)["state"] in FINISHED, lambda: f"{run} does not end: {self.states(run)}")
         return self.service.run("promote", run)["state"]
 
     def set_state(self, run: str, task: str, state: str, by: str) -> None:
@@ -106,11 +106,11 @@ class World:
         home.write_file(self.settings.home, {home.variable(name): value for name, value in settings.items()})
 
 
-def wait(look: Callable[[], Any], otherwise: Any, seconds: float = 180) -> None:
+def wait(look: Callable[[], Any], otherwise: Callable[[], str], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not look():
         if time.monotonic() > deadline:
-            raise TimeoutError(otherwise)
+            raise TimeoutError(otherwise())
         time.sleep(0.5)
 
 

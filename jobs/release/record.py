@@ -76,10 +76,17 @@ def _rejected(ledger: Ledger, row: ReleaseRow, answers: list[Answer]) -> Release
 
 
 def _unanswered(ledger: Ledger, row: ReleaseRow, answer: Answer) -> ReleaseRow:
+    """Expired where the time is up. Before that nobody can end the question by setting its task's state by hand."""
+    release, due = row.release_id, asked(ledger, row.release_id).due
     if answer.task_state in WAITING:
-        raise MarqueeError(f"release {row.release_id}: the question still waits for an answer")
-    why = f"nobody answered (the task is {answer.task_state}); silence is a rejection"
-    return ledger.move(row.release_id, State.EXPIRED, "record", why, answer.details())
+        raise MarqueeError(f"release {release}: the question still waits for an answer")
+    if datetime.now(UTC) >= due:
+        why = f"nobody answered (the task is {answer.task_state}); silence is a rejection"
+        return ledger.move(release, State.EXPIRED, "record", why, answer.details())
+    why = (f"release {release} was not answered: the task {answer.address.task_id} was set to {answer.task_state}. The question is "
+           f"open until {due:%Y-%m-%d %H:%M} UTC: clear the task with downstream")
+    note_once(ledger, release, "record", why, answer.details())
+    raise MarqueeError(why)
 
 
 def _raise_unless_good(ledger: Ledger, settings: Settings, row: ReleaseRow, question: QuestionAddress) -> None:

@@ -88,10 +88,10 @@ def test_a_candidate_judged_again_has_to_be_requested_anew(settings, ledger, air
     promote.ask(settings, "r1")
     airflow.ask(blocked)
     airflow.answer()
-    judge(settings, ledger, "r1", None, verdict="blocked", failed=("recall",))
+    judge(settings, ledger, "r1", "r0", verdict="blocked", failed=("coverage", "recall"))
     with pytest.raises(MarqueeError, match="it does not await approval"):
         promote.swap(settings, "r1", QUESTION)
-    with pytest.raises(MarqueeError, match="blocked by its gates: recall"):
+    with pytest.raises(MarqueeError, match="blocked by its gates: coverage, recall"):
         promote.ask(settings, "r1")
     assert ledger.pointer() is None
 

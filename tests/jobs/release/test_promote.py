@@ -488,12 +488,24 @@ def test_a_rejection_is_recorded_with_who_and_why(settings, ledger, airflow, two
     assert ledger.pointer().release_id == "r1", "live stays live"
 
 
-def test_silence_is_a_rejection_and_stays_red(settings, ledger, airflow, two):
+def test_silence_is_a_rejection_and_stays_red(settings, ledger, airflow, make):
+    settings.approval_hours = 1e-7
+    manifest = make("r1")
+    promote.ask(settings, "r1")
+    airflow.ask(manifest)
     airflow.detail["task_instance"]["state"] = "failed"
     for _ in range(2):
-        with pytest.raises(MarqueeError, match="r2 is expired: nobody answered"):
-            promote.record(settings, "r2", QUESTION)
-    assert state(ledger, "r2") == State.EXPIRED
+        with pytest.raises(MarqueeError, match="r1 is expired: nobody answered"):
+            promote.record(settings, "r1", QUESTION)
+    assert state(ledger, "r1") == State.EXPIRED
+
+
+@pytest.mark.parametrize("forced", ["success", "failed", "skipped"])
+def test_nobody_ends_a_question_by_setting_its_task(settings, ledger, airflow, two, forced):
+    airflow.detail["task_instance"]["state"] = forced
+    with pytest.raises(MarqueeError, match=rf"was set to {forced}\. The question is open until"):
+        promote.record(settings, "r2", QUESTION)
+    assert state(ledger, "r2") == State.AWAITING_APPROVAL
     assert ledger.pointer().release_id == "r1"
 
 
