@@ -12,6 +12,7 @@ SOURCE ?= world
 DATA ?=
 RECIPE ?= demo
 APPROVE ?= yes
+WORKERS ?= 2
 
 .PHONY: help install demo demo-down up down status test lint bench clean
 
@@ -45,7 +46,7 @@ status: install ## what runs, what is live, what waits
 	@$(BIN)/marquee status
 
 test: install ## all tests; needs nothing but this clone
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 lint: install ## ruff and the import rules
 	@$(BIN)/ruff check .

@@ -8,11 +8,24 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import prometheus_client  # noqa: F401  before Feast, whose import makes all registries of a process share their values
 import pytest
 
 from contracts.settings import REPOSITORY, Settings
 
 DATA = REPOSITORY.parent / "shared" / "data"
+
+COSTLY = ("town", "nano", "towers_home")
+"""Fixtures that take minutes to make, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several workers share the tests (`make test`), those that need the same costly fixture stay with one of
+    them and begin first; the others go by folder."""
+    for item in items:
+        group = next((name for name in COSTLY if name in item.fixturenames), str(item.path.parent))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: next((i for i, name in enumerate(COSTLY) if name in item.fixturenames), len(COSTLY)))
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ class TowersConfig:
     feed_forward: int = 128
     history_length: int = 200
     dropout: float = 0.2
+    ordered: bool = True  # False: histories are sets; no places, no gaps, and another order in each epoch
 
     # training
     epochs: int = 8

@@ -7,7 +7,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,20 +31,32 @@ from jobs.towers.model import Towers
 
 GRADIENT_NORM = 1.0
 
+SCORES_AT_ONCE = 32_000_000
+"""Scores of held-out labels against the catalogue that are held in memory together (128 MB)."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Plays known before the retriever's end; labels from `holdout` (epoch microseconds) on are for early choice."""
+    """Plays that may be labels to learn from, and others that are held out for the early choice of an epoch. A play
+    that is neither is only a part of histories."""
 
     title_ids: list[str]  # A, sorted
     content_AF: np.ndarray
     plays: Plays
     versions: ProfileVersions
-    holdout: int
+    trains_E: np.ndarray  # bool
+    held_out_E: np.ndarray  # bool
+
+    @classmethod
+    def until(
+        cls, title_ids: list[str], content_AF: np.ndarray, plays: Plays, versions: ProfileVersions, holdout: int
+    ) -> "TrainingData":
+        """Learns before `holdout` (epoch microseconds), chooses from then on."""
+        return cls(title_ids, content_AF, plays, versions, plays.time < holdout, plays.time >= holdout)
 
     def id_index(self, min_plays: int) -> np.ndarray:
-        """(A,) int64: titles with enough plays before the holdout count from 1, in title order; 0 for the others."""
-        trained = self.plays.title[self.plays.time < self.holdout]
+        """(A,) int64: titles with enough plays to learn from count from 1, in title order; 0 for the others."""
+        trained = self.plays.title[self.trains_E]
         counts = np.bincount(trained, minlength=len(self.title_ids))
         has_id = counts >= max(min_plays, 1)
         return np.where(has_id, np.cumsum(has_id), 0)
@@ -93,13 +105,14 @@ class Trainer:
         self.data, self.config, self.device = data, config, device
         id_index_A = data.id_index(config.min_plays_for_id)
         self.rows_T = np.flatnonzero(id_index_A)
-        self.windows = self._windows(data.plays.time < data.holdout, id_index_A > 0)
-        self.validation = self._thin(self._windows(data.plays.time >= data.holdout))
+        self.windows = self._windows(data.trains_E, id_index_A > 0)
+        self.validation = self._thin(self._windows(data.held_out_E))
         if not self.windows.labels:
             raise MarqueeError(f"the towers have nothing to learn from: {len(data.plays)} plays, none of them a label")
         self.id_index_A = torch.as_tensor(id_index_A, device=device)
         self.content_AF = torch.as_tensor(data.content_AF, device=device)
-        self.features_EX = torch.as_tensor(data.plays.features(), device=device)
+        features_EX = data.plays.features()
+        self.features_EX = torch.as_tensor(features_EX if config.ordered else 0 * features_EX, device=device)
         self.profile_VP = torch.as_tensor(data.versions.features, device=device)
         self.context_RC = torch.as_tensor(context_table(), device=device)
         self.rows = torch.as_tensor(self.rows_T, device=device)
@@ -107,7 +120,7 @@ class Trainer:
         self.trained_A = self.id_index_A - 1  # row among the trained titles; -1 for the others
         counts = np.bincount(id_index_A[self.windows.target] - 1, minlength=len(self.rows_T))
         self.frequency_T = torch.as_tensor(counts / counts.sum(), dtype=torch.float32, device=device)
-        self.towers = Towers(config, len(self.rows_T)).to(device)
+        self.towers = Towers(config, len(self.rows_T), data.content_AF.shape[1]).to(device)
         self.random = np.random.default_rng(config.seed)
 
     def _windows(self, span: np.ndarray, is_trained_A: np.ndarray | None = None) -> Windows:
@@ -138,6 +151,8 @@ class Trainer:
         curve: list[Epoch] = []
         best, best_weights = 0, None
         for epoch in range(self.config.epochs):
+            if not self.config.ordered:
+                self._draw_an_order()
             losses = []
             for chosen in watch(plan, f"epoch {epoch + 1}/{self.config.epochs}"):
                 loss = self.loss(make_batch(self.data.plays, self.windows, chosen))
@@ -155,6 +170,15 @@ class Trainer:
             self.towers.load_state_dict(best_weights)
         return Fitted(self.towers.eval(), [self.data.title_ids[row] for row in self.rows_T], curve, best,
                       self.windows.labels, self.validation.labels, self.popularity_recall())
+
+    def _draw_an_order(self) -> None:
+        """Each profile's plays to learn from change places, so that every label is predicted from another part of them."""
+        plays, mine = self.data.plays, np.flatnonzero(self.data.trains_E)
+        order = np.lexsort((self.random.random(len(mine)), plays.profile[mine]))
+        title = plays.title.copy()
+        title[mine] = plays.title[mine[order]]
+        self.data = replace(self.data, plays=replace(plays, title=title))
+        self.windows = self._windows(self.data.trains_E)
 
     def loss(self, batch: Batch) -> Tensor:
         """The batch's loss; a part of the titles goes without its id, each time another."""
@@ -198,17 +222,34 @@ class Trainer:
         """Recall@K of the held-out labels among the whole catalogue, new titles by their content."""
         if not self.validation.labels:
             return None
-        self.towers.eval()
-        vectors_AD = self.towers.item(self.content_AF, self.id_index_A)
+        vectors_AD = self.title_vectors()
+        rows = max(SCORES_AT_ONCE // len(vectors_AD), 1)
         hits = 0
         for chosen in plan_batches(self.validation, self.config.tokens_per_batch):
             batch = make_batch(self.data.plays, self.validation, chosen)
             query_ND = self._queries(batch, self._on_device(batch.title_BL), vectors_AD)
             target_N = self._on_device(batch.target_N)
-            score_NA = query_ND @ vectors_AD.T
-            rank_N = (score_NA > score_NA.gather(1, target_N[:, None])).sum(1)
-            hits += int((rank_N < self.config.recall_at).sum())
+            for query, target in zip(query_ND.split(rows), target_N.split(rows), strict=True):
+                score_NA = query @ vectors_AD.T
+                rank_N = (score_NA > score_NA.gather(1, target[:, None])).sum(1)
+                hits += int((rank_N < self.config.recall_at).sum())
         return hits / self.validation.labels
+
+    @torch.no_grad()
+    def title_vectors(self) -> Tensor:
+        """(A,D) of the whole catalogue, new titles by their content."""
+        self.towers.eval()
+        return self.towers.item(self.content_AF, self.id_index_A)
+
+    @torch.no_grad()
+    def closing_queries(self, windows: Windows, vectors_AD: Tensor) -> np.ndarray:
+        """(W,D) one query for each of windows with one label each, in their order."""
+        self.towers.eval()
+        out_WD = np.empty((len(windows), vectors_AD.shape[1]), np.float32)
+        for chosen in plan_batches(windows, self.config.tokens_per_batch):
+            batch = make_batch(self.data.plays, windows, chosen)
+            out_WD[chosen] = self._queries(batch, self._on_device(batch.title_BL), vectors_AD).cpu().numpy()
+        return out_WD
 
     def popularity_recall(self) -> float | None:
         """What the K most played titles would have found: the least that learning must beat."""

@@ -20,9 +20,9 @@ from jobs.towers.config import TowersConfig
 class ItemTower(nn.Module):
     """(N,F) content, (N,) id index (0: none) -> (N,D), L2 norm 1."""
 
-    def __init__(self, config: TowersConfig, titles: int) -> None:
+    def __init__(self, config: TowersConfig, titles: int, content_width: int = CONTENT_WIDTH) -> None:
         super().__init__()
-        self.content = nn.Linear(CONTENT_WIDTH, config.dimension)
+        self.content = nn.Linear(content_width, config.dimension)
         self.id = nn.Embedding(titles + 1, config.dimension, padding_idx=0)
         nn.init.normal_(self.content.weight, std=0.02)
         nn.init.zeros_(self.content.bias)
@@ -75,7 +75,8 @@ class QueryTower(nn.Module):
         self.title = nn.Linear(d, d, bias=False)
         self.event = nn.Linear(EVENT_WIDTH, d)
         self.profile = nn.Linear(PROFILE_WIDTH, d)
-        self.position = nn.Parameter(torch.randn(config.history_length + 1, d) * 0.02)
+        position_SD = torch.randn(config.history_length + 1, d) * 0.02
+        self.position = nn.Parameter(position_SD if config.ordered else 0 * position_SD, requires_grad=config.ordered)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(d)
         self.context = nn.Linear(CONTEXT_WIDTH, d, bias=False)
@@ -111,7 +112,7 @@ class QueryTower(nn.Module):
 class Towers(nn.Module):
     """Both towers; `titles` have an id embedding."""
 
-    def __init__(self, config: TowersConfig, titles: int) -> None:
+    def __init__(self, config: TowersConfig, titles: int, content_width: int = CONTENT_WIDTH) -> None:
         super().__init__()
-        self.item = ItemTower(config, titles)
+        self.item = ItemTower(config, titles, content_width)
         self.query = QueryTower(config)

@@ -99,7 +99,7 @@ def training_data(settings: Settings, provenance: Provenance):
                   f"{before} and event_time < '{split.retriever_end.isoformat()}'")
     title_ids, contents = catalogue(titles)
     plays_E, versions = arrays(plays, profiles, title_ids)
-    return TrainingData(title_ids, content_matrix(contents), plays_E, versions, holdout_start(plays_E, split))
+    return TrainingData.until(title_ids, content_matrix(contents), plays_E, versions, holdout_start(plays_E, split))
 
 
 def catalogue(titles: pa.Table) -> tuple[list[str], list[Content]]:

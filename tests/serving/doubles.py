@@ -74,5 +74,5 @@ def pinned_service(world: World, clients: Clients, release: Release | None = Non
 
 
 def counted(metrics: Metrics, name: str, **labels: str) -> float:
-    """A metric's value now. Compare two: Feast turns on a mode of prometheus-client in which registries share values."""
+    """A metric's value now."""
     return metrics.registry.get_sample_value(name, labels) or 0.0

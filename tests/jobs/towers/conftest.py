@@ -33,7 +33,7 @@ def made_up(profiles: int = 120, titles: int = 40, length: int = 12, tastes: int
                                         + [profile_features(Profile("", ""))]))
     ids = [f"t{i:03}" for i in range(titles)]
     content = content_matrix([Content(t, name=f"Title {i}", genres=[f"taste {i % tastes}"], year=2000 + i % 20) for i, t in enumerate(ids)])
-    return TrainingData(ids, content, plays, versions, int(np.quantile(time, 0.9)))
+    return TrainingData.until(ids, content, plays, versions, int(np.quantile(time, 0.9)))
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ def test_a_file_that_differs_from_torch_is_refused(fitted, exported):
 
 def test_the_holdout_is_never_trained_on(data):
     """Other plays in the held-out days, other validation, the same weights."""
-    late = data.plays.time >= data.holdout
+    late = data.held_out_E
     shuffled = np.where(late, (data.plays.title + 7) % len(data.title_ids), data.plays.title)
     other = replace(data, plays=replace(data.plays, title=shuffled))
     config = replace(SMALL, epochs=1)
@@ -87,7 +87,7 @@ def test_the_holdout_is_never_trained_on(data):
 
 
 def test_titles_first_played_in_the_holdout_have_no_id(data):
-    late = data.plays.time >= data.holdout
+    late = data.held_out_E
     fresh = np.where(late, len(data.title_ids) - 1, np.minimum(data.plays.title, len(data.title_ids) - 2))
     index = replace(data, plays=replace(data.plays, title=fresh)).id_index(1)
     assert index[-1] == 0
@@ -97,7 +97,7 @@ def test_titles_first_played_in_the_holdout_have_no_id(data):
 def test_nothing_to_learn_from_is_said():
     data = made_up(profiles=3, length=2)
     with pytest.raises(MarqueeError, match="nothing to learn from"):
-        Trainer(replace(data, holdout=0), SMALL, CPU, 1)
+        Trainer(replace(data, trains_E=~(data.trains_E | data.held_out_E)), SMALL, CPU, 1)
 
 
 def test_a_wrong_configuration_is_refused():

@@ -1,0 +1,1 @@
+"""Full-ranking quality of the product's own retrieval on any interactions, beside popularity and sequential kNN."""

@@ -1,0 +1,119 @@
+"""What is compared: the product's towers, their blend with next-watch transitions, and the baselines. A system gives the
+scores of all titles for some requests.
+
+Shape suffixes: E interactions, Q requests, T titles, D vector width.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from bench.retrieval.data import Dataset
+from bench.retrieval.requests import Requests
+from contracts.query import DEVICES
+from jobs.index.transitions import transitions
+from jobs.runtime import progress_visible
+from jobs.towers.config import TowersConfig
+from jobs.towers.dataset import MICROSECONDS, Plays, ProfileVersions, Windows, context_rows
+from jobs.towers.fit import Fitted, Trainer, TrainingData, choose_device
+
+Scores = Callable[[np.ndarray], np.ndarray]
+"""(Q,) rows of requests -> (Q,T) float scores."""
+
+REACH, PER_TITLE = 5, 100
+NEWEST_EVENTS, HALF_LIFE_EVENTS = 10, 1.0
+"""As contracts/transitions.py votes."""
+
+
+def popularity(data: Dataset, requests: Requests) -> Scores:
+    """Plays in training, whoever asks."""
+    counts_T = np.bincount(data.title[requests.learns], minlength=len(data.title_ids)).astype(np.float64)
+    return lambda rows: np.tile(counts_T, (len(rows), 1))
+
+
+def sequential_knn(data: Dataset, requests: Requests, ordered: bool) -> Scores:
+    """What followed the newest plays in other histories, nearer ones more; in sets, what was there too."""
+    mine = np.flatnonzero(requests.learns)
+    source, target, weight = transitions(data.profile[mine], data.title[mine], np.zeros(len(mine)),
+                                         REACH if ordered else NEWEST_EVENTS, PER_TITLE, shrinkage=20.0)
+    starts = np.searchsorted(source, np.arange(len(data.title_ids) + 1))
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        out_QT = np.zeros((len(rows), len(data.title_ids)), np.float32)
+        for out_T, row in zip(out_QT, rows):
+            newest = data.title[requests.history(row)][-NEWEST_EVENTS if ordered else 0 :]
+            for age, title in enumerate(newest[::-1]):
+                span = slice(starts[title], starts[title + 1])
+                out_T[target[span]] += np.float32(0.5 ** (age / HALF_LIFE_EVENTS) if ordered else 1.0) * weight[span]
+        return out_QT
+
+    return scores
+
+
+def plays_of(data: Dataset) -> Plays:
+    """Every row as a play. Times ascend within a profile by at least a microsecond: what stands earlier was known."""
+    rows = np.arange(len(data.profile))
+    micros = pd.Series(np.round(data.seconds * MICROSECONDS).astype(np.int64) - rows)
+    micros = (micros.groupby(data.profile).cummax() + rows).to_numpy()
+    nan = np.full(len(rows), np.nan)
+    return Plays(data.profile, data.title, micros, micros, nan, data.rating, np.ones(len(rows), bool),
+                 np.full(len(rows), len(DEVICES)))
+
+
+def train(data: Dataset, learns_E: np.ndarray, held_out_E: np.ndarray, config: TowersConfig, threads: int) -> tuple[Trainer, Fitted]:
+    versions = ProfileVersions(np.arange(len(data.profile_ids)), np.full(len(data.profile_ids), np.iinfo(np.int64).min // 4),
+                               np.concatenate([data.profile_PF, 0 * data.profile_PF[:1]]))
+    prepared = TrainingData(data.title_ids, data.content_TF, plays_of(data), versions, learns_E, held_out_E)
+    trainer = Trainer(prepared, config, choose_device("auto"), threads)
+    return trainer, trainer.run(_watch)
+
+
+def towers(data: Dataset, requests: Requests, trainer: Trainer) -> Scores:
+    """Inner products of each request's query with every title."""
+    vectors_AD = trainer.title_vectors()
+    query_QD = trainer.closing_queries(closing_windows(data, requests, trainer.config.history_length), vectors_AD)
+    vectors_TD = vectors_AD.cpu().numpy()
+    return lambda rows: query_QD[rows] @ vectors_TD.T
+
+
+def closing_windows(data: Dataset, requests: Requests, length: int) -> Windows:
+    """One window a request: the newest plays of its history, asked at the time of its first relevant row."""
+    seen = requests.length
+    used = np.minimum(seen, length)
+    asked = requests.first + seen
+    time = np.round(data.seconds[asked] * MICROSECONDS).astype(np.int64)
+    one = np.arange(len(seen) + 1)
+    return Windows(requests.first + seen - used, used, data.profile[requests.first], one, used, data.title[asked],
+                   context_rows(time if data.timed else 0 * time, np.full(len(seen), len(DEVICES))))
+
+
+def blend(one: Scores, other: Scores, weight: float, seen: Callable[[np.ndarray], np.ndarray]) -> Scores:
+    """z(one) + weight * z(other) over the titles that a request has not seen."""
+    def scores(rows: np.ndarray) -> np.ndarray:
+        hidden_QT = seen(rows)
+        return _z(one(rows), hidden_QT) + np.float32(weight) * _z(other(rows), hidden_QT)
+
+    return scores
+
+
+def _z(scores_QT: np.ndarray, hidden_QT: np.ndarray) -> np.ndarray:
+    masked = np.ma.masked_array(scores_QT, hidden_QT)
+    mean, deviation = masked.mean(1, keepdims=True).filled(0.0), masked.std(1, keepdims=True).filled(0.0)
+    return (scores_QT - mean) / np.maximum(deviation, 1e-9)
+
+
+def refit(config: TowersConfig, chosen: Fitted) -> TowersConfig:
+    """For training on validation rows too: as many epochs as validation chose."""
+    return replace(config, epochs=chosen.best + 1)
+
+
+def _watch(steps, what: str):
+    if not progress_visible():
+        return steps
+    from rich.progress import track
+
+    return track(list(steps), description=what, transient=True)
+
+

@@ -1,0 +1,126 @@
+"""The retrieval benchmark on made-up interactions of several shapes, run as its user runs it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.retrieval import data as dataset
+from bench.retrieval.__main__ import parser, run
+from bench.retrieval.data import TEST, TRAIN, VALID
+from bench.retrieval.requests import requests_of
+from bench.retrieval.systems import plays_of
+from contracts.errors import UsageError
+from contracts.settings import REPOSITORY
+
+
+def chains(profiles: int = 150, titles: int = 40, length: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
+    """Profiles walk along the catalogue from a random title: what follows is certain, popularity says nothing."""
+    start = np.random.default_rng(seed).integers(titles, size=profiles)
+    profile, step = np.repeat(np.arange(profiles), length), np.tile(np.arange(length), profiles)
+    return {"profile_id": profile, "title_id": (start[profile] + step) % titles, "ts": step}
+
+
+def written(folder, columns, name="interactions.parquet"):
+    pq.write_table(pa.table(columns), folder / name)
+    return folder / name
+
+
+def options(path, *more):
+    return parser().parse_args(["--interactions", str(path), "--out", str(path.with_suffix(".json")), *more])
+
+
+def test_the_command_writes_a_result_in_which_the_model_beats_popularity(tmp_path):
+    path = written(tmp_path, chains())
+    done = subprocess.run([sys.executable, "-m", "bench.retrieval", "--interactions", path, "--protocol", "leave-last-out",
+                           "--out", tmp_path / "result.json", "--k", "5,20"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert {"hr@5", "hr@10", "recall@20", "ndcg@10", "mrr", "coverage@20"} <= result["test"].keys() & result["valid"].keys()
+    assert result["test"]["hr@5"] > 2 * result["beside"]["popularity"]["test"]["hr@5"]
+    assert result["configuration"]["fit"] == "train"
+    assert result["seconds"].keys() >= {"read", "train", "validate", "test"}
+    assert result["peak_memory_mib"] > 0
+
+
+def test_equal_seeds_give_equal_figures_and_test_rows_choose_nothing(tmp_path):
+    columns = chains()
+    one = run(options(written(tmp_path, columns), "--protocol", "leave-last-out"))
+    again = run(options(written(tmp_path, columns), "--protocol", "leave-last-out"))
+    last = columns["ts"] == columns["ts"].max()
+    other = {**columns, "title_id": np.where(last, (columns["title_id"] * 7 + 3) % 40, columns["title_id"])}
+    changed = run(options(written(tmp_path, other), "--protocol", "leave-last-out"))
+    assert one["test"] == again["test"]
+    assert (one["valid"], one["model"]) == (changed["valid"], changed["model"])
+    assert one["test"] != changed["test"]
+
+
+def test_sets_are_learnt_without_regard_to_their_order(tmp_path):
+    random = np.random.default_rng(3)
+    taste = random.integers(4, size=200)
+    title = np.concatenate([random.permutation(np.arange(t, 40, 4))[:8] for t in taste])
+    columns = {"profile_id": np.repeat(np.arange(200), 8), "title_id": title, "ts": np.tile(np.arange(8), 200)}
+    result = run(options(written(tmp_path, columns), "--protocol", "leave-last-out", "--unordered", "--fit", "train+valid"))
+    assert result["test"]["hr@10"] > 0.9, "two titles of a taste are left: both are among the first ten"
+    assert result["configuration"]["ordered"] is False
+    assert result["beside"]["popularity"]["test"]["hr@10"] < 0.6
+
+
+def test_published_roles_several_test_rows_and_rows_of_no_role(tmp_path):
+    columns = {"profile_id": ["b", "a", "a", "a", "a", "a", "b"], "title_id": ["t1", "t9", "t1", "t2", "t3", "t4", "t2"],
+               "ts": [1, 5, 1, 2, 3, 4, 2], "role": ["train", "dropped", "test", "train", "valid", "test", "train"]}
+    data = dataset.load(written(tmp_path, columns), None, None, "roles")
+    assert data.title_ids == ["t1", "t2", "t3", "t4"]
+    assert [data.title_ids[t] for t in data.title[data.profile == 0]] == ["t2", "t3", "t1", "t4"], "training, validation, test"
+    test = requests_of(data, TEST, "train")
+    assert len(test) == 1
+    assert test.relevant(np.array([0])).title.tolist() == [0, 3]
+    assert test.seen(np.array([0])).title.tolist() == [1, 2]
+    assert np.array_equal(test.learns, data.role == TRAIN)
+    assert requests_of(data, TEST, "train+valid").learns.sum() == test.learns.sum() + 1
+    assert np.all(np.diff(plays_of(data).time)[np.diff(data.profile) == 0] > 0), "test rows come last whatever their time"
+
+
+def test_later_times_are_judged_and_profiles_without_a_history_too(tmp_path):
+    columns = {"profile_id": np.arange(10), "title_id": np.arange(10) % 3, "ts": 1_700_000_000 + 86_400 * np.arange(10)}
+    data = dataset.load(written(tmp_path, columns), None, None, "global-time")
+    assert data.timed
+    assert data.role.tolist() == [TRAIN] * 8 + [VALID, TEST]
+    assert requests_of(data, TEST, "train").length.tolist() == [0]
+
+
+def test_titles_that_nobody_watched_belong_to_the_catalogue(tmp_path):
+    titles = {"title_id": ["0", "fresh"], "name": ["Zero", "Fresh"], "genres": ["Drama|Comedy", "Drama"], "studio": ["A", "B"]}
+    profiles = {"profile_id": ["0"], "age_group": [25], "postcode": ["12345"]}
+    data = dataset.load(written(tmp_path, chains(20, 5, 4)), written(tmp_path, titles, "t.parquet"),
+                        written(tmp_path, profiles, "p.parquet"), "leave-last-out")
+    assert data.title_ids[-1] == "fresh"
+    assert data.has_content
+    assert data.profile_PF[0].sum() > data.profile_PF[1].sum()
+
+
+@pytest.mark.parametrize(("columns", "says"), [
+    ({"profile_id": [1], "title_id": [1]}, "no column ts"),
+    ({"profile_id": [1, None], "title_id": [1, 2], "ts": [1, 2]}, "column profile_id has 1 nulls"),
+    ({"profile_id": [1], "title_id": [1], "ts": [1]}, "no column role"),
+    ({"profile_id": [1], "title_id": [1], "ts": [1], "role": ["train"]}, "no row `test`"),
+])
+def test_what_cannot_be_used_is_said_with_file_and_column(tmp_path, columns, says):
+    path = written(tmp_path, columns)
+    with pytest.raises(UsageError, match=says) as raised:
+        dataset.load(path, None, None, "roles")
+    assert str(path) in str(raised.value)
+
+
+def test_bad_input_ends_with_exit_code_2_and_one_line(tmp_path):
+    path = tmp_path / "interactions.parquet"
+    path.write_bytes(b"no Parquet")
+    done = subprocess.run([sys.executable, "-m", "bench.retrieval", "--interactions", path, "--protocol", "roles", "--out", tmp_path / "r"],
+                          cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
