@@ -68,6 +68,7 @@ def show(settings: Settings) -> dict[str, Any]:
     if pointer is None or pointer.release_id is None:
         raise UsageError("no release is live, so there are no figures")
     release = pointer.release_id
+    sample(settings, ledger)
     came = [t.at for t in ledger.transitions(release) if t.to_state == State.PROBING]
     # the ledger's times are the home's present; samples are wall time
     since = came[-1] - (clock.now(settings.home) - datetime.now(UTC))
