@@ -59,20 +59,17 @@ def _questions(settings: Settings, ledger: Ledger, closed: list[str]) -> Iterato
 
 def _rollbacks(settings: Settings, ledger: Ledger) -> Iterator[dict[str, str]]:
     """By a person, or by a probe that failed or never came."""
-    since, pointer = clock.now(settings.home) - RECENT, ledger.pointer()
-    for row in ledger.releases():
-        for t in ledger.transitions(row.release_id):
-            if t.to_state != State.ROLLED_BACK or t.from_state == t.to_state or t.at < since:
-                continue
-            why = t if t.from_state == State.PROBING else _arrival(ledger, pointer.release_id) or t
-            text_ = f"{row.release_id} was rolled back by {why.actor}: {why.reason}; {pointer.release_id or 'nothing'} is live"
-            yield _finding("rolled_back", f"rolled_back/{row.release_id}/{t.at.isoformat()}", text_, f"{settings.airflow_address()}/dags/roll_back")
-
-
-def _arrival(ledger: Ledger, release: str | None):
-    """How the live release came to be probed last."""
-    rows = ledger.transitions(release) if release else []
-    return next((t for t in reversed(rows) if t.to_state == State.PROBING and t.from_state != t.to_state), None)
+    since, link = clock.now(settings.home) - RECENT, f"{settings.airflow_address()}/dags/roll_back"
+    everything = [t for row in ledger.releases() for t in ledger.transitions(row.release_id) if t.from_state != t.to_state]
+    for t in everything:
+        if t.to_state != State.ROLLED_BACK or t.at < since:
+            continue
+        # a person's reason stands with the release that they returned to
+        returns = [o for o in everything if o.to_state == State.PROBING and o.details.get("from") == t.release_id and o.at <= t.at]
+        why = max(returns, key=lambda o: o.at) if returns and t.from_state == State.LIVE else t
+        to = f" to {why.release_id}" if why is not t else ""
+        yield _finding("rolled_back", f"rolled_back/{t.release_id}/{t.at.isoformat()}",
+                       f"{t.release_id} was rolled back{to} by {why.actor}: {why.reason}", link)
 
 
 def _night(settings: Settings) -> Iterator[dict[str, str]]:

@@ -89,10 +89,17 @@ def test_a_rollback_names_who_and_why(settings, ledger: Ledger, nights, make):
         ledger.move(release, State.AWAITING_APPROVAL, "test")
         switched = ledger.switch(ledger.propose(release, version).version, datetime.now(UTC) + timedelta(minutes=1))
         ledger.confirm(switched.version)
-    back = ledger.switch(ledger.propose("r1", 6).version, datetime.now(UTC) + timedelta(minutes=1), actor="ann", reason="kids saw horror")
-    ledger.confirm(back.version)
+    back = ledger.switch(ledger.propose("r1", 6).version, datetime.now(UTC) + timedelta(minutes=1), actor="ann", reason="kids saw horror",
+                         details={"rollback": True, "from": "r2"})
+    live = ledger.confirm(back.version)
     (finding,) = watch.run(settings)["findings"]
-    assert finding["text"] == "r2 was rolled back by ann: kids saw horror; r1 is live"
+    assert finding["text"] == "r2 was rolled back to r1 by ann: kids saw horror"
+    make("r3")
+    ledger.move("r3", State.AWAITING_APPROVAL, "test")
+    tried = ledger.switch(ledger.propose("r3", live.version).version, datetime.now(UTC) + timedelta(minutes=1), actor="approver1", reason="yes")
+    ledger.revert(tried.version, actor="probe", reason="an empty shelf")
+    assert [f["text"] for f in watch.run(settings)["findings"]] == [
+        "r2 was rolled back to r1 by ann: kids saw horror", "r3 was rolled back by probe: an empty shelf"]
 
 
 def text(requests: int, errors: int, slow: int) -> str:
