@@ -54,10 +54,16 @@ class Settings(BaseSettings):
     hydrate_budget_ms: float = Field(200.0, description="a feature store that takes longer is done without")
     token_secret: str = Field("", description="signs the API's bearer tokens; empty: generated under home")
     approvers: str = Field("approver1,approver2", description="who may answer a promotion question, by user name")
-    approval_hours: float = Field(24.0, description="a question expires after this; silence is a rejection")
+    approvals_needed: int = Field(1, ge=1, le=2, description="how many different people must say yes, one question after the other")
+    approval_hours: float = Field(24.0, gt=0, description="a question expires after this; silence is a rejection")
+    working_hours: str = Field("", description="when approval_hours count, as `mon-fri 09:00-18:00 Europe/Berlin`; empty: always")
     nightly_cron: str = Field("0 3 * * *", description="when the nightly run starts (UTC)")
     nightly_until: str = Field("", description="no scheduled night after this day (a demo's past world); empty: no end")
-    notify_webhook: str = Field("", description="notifications go here; empty: a file under home")
+    night_due: str = Field("08:00", description="a night that still runs at this hour (UTC) is told; empty: never")
+    notify_webhook: str = Field("", description="notifications go here; with no mail address either: a file under home")
+    notify_smtp: str = Field("", description="mail server: smtp://user:password@host:port, or smtps://; empty: no mail")
+    notify_from: str = Field("marquee@localhost", description="sender of the mails")
+    notify_to: str = Field("", description="who gets the mails, by comma")
     min_free_gb: float = Field(2.0, description="a job that writes refuses to start with less free disk than this")
 
     @cached_property

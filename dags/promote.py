@@ -1,31 +1,16 @@
 """The question: a judged candidate, a person's answer, and the swap that follows it."""
 
-import json
-from datetime import timedelta
+from airflow.sdk import PartitionedAssetTimetable, chain, dag
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import Param, PartitionedAssetTimetable, dag
-
-from contracts.release import EVIDENCE, MANIFEST
+from contracts.question import DAG, TASKS
 from dags.lib.assets import CANDIDATE, release_of
 from dags.lib.defaults import SETTINGS, START, task_defaults
 from dags.lib.launcher import Marquee
 from dags.lib.notifications import Notify
+from dags.lib.question import Approval, asked
 
 RELEASE = ["--release", "{{ release_of(dag_run.partition_key) }}"]
-QUESTION = ["--dag-id", "promote", "--run-id", "{{ run_id }}", "--task-id", "approve"]
-
-
-def card(release: str) -> str:
-    """What the approver reads: the evidence card and the digests that the answer binds to."""
-    folder = SETTINGS.releases / release
-    manifest = json.loads((folder / MANIFEST).read_text())
-    return "\n\n".join((
-        (folder / EVIDENCE / "card.md").read_text().strip(),
-        f"Payload digest `{manifest['payload']['payload_digest']}`  \nEvidence digest `{manifest['evidence_digest']}`  \n"
-        f"Compared with {manifest['compared_with'] or 'nothing: the first release'}",
-        f"Full report: `{folder / EVIDENCE / 'report.html'}`",
-    ))
+QUESTION = ["--dag-id", DAG, "--run-id", "{{ run_id }}", "--task-id", TASKS[0]]
 
 
 @dag(
@@ -35,7 +20,7 @@ def card(release: str) -> str:
     max_active_runs=16,
     is_paused_upon_creation=False,
     default_args=task_defaults(),
-    user_defined_macros={"release_of": release_of, "card": card},
+    user_defined_macros={"release_of": release_of, "asked": asked},
     tags=["promote", "marquee"],
     doc_md="""
 ### Why it exists
@@ -43,9 +28,13 @@ One run per question. A candidate goes live only after a named approver said yes
 exactly that live release. Silence is a rejection.
 
 ### What breaks
+- **evidence** failed: the release changed, is blocked without a requested override, or its question was closed before.
 - **approve** failed: nobody answered in time. The candidate is expired; live keeps serving. Tonight asks anew.
-- **swap** failed: the answer is missing, not an approval, from somebody who may not, without a reason, or for other bytes;
-  or live has moved since. The last line says which. Live keeps serving.
+- **approve_second** (only where MARQUEE_APPROVALS_NEEDED=2): another person than the first has to answer, in the same time.
+- **swap** failed: the answer is missing, not an approval, from somebody who may not (whoever started this run or its night
+  by hand, or asked for the override, included), without a reason, too late, or for another text or other bytes; somebody
+  else rejected the same evidence; or live has moved since. The last line says which, and so does the ledger. Live keeps
+  serving.
 - **probe** failed: the new release did not answer well from outside and was rolled back.
 - **record** red: an expired or failed promotion, told truthfully. A rejection is green: the train did its job.
 
@@ -57,26 +46,19 @@ old text. To ask again, run the night again (`nightly`, clear **judge**). To tak
 def promote() -> None:
     evidence = Marquee(task_id="evidence", arguments=["release", "ask", *RELEASE], returns="release_id",
                        doc_md="**Checks the release against its manifest** and retires older questions.")
-    approve = ApprovalOperator(
-        task_id="approve",
-        subject="Promote {{ ti.xcom_pull('evidence') }}?",
-        body="{{ card(ti.xcom_pull('evidence')) }}",
-        # no minLength: Airflow checks the default too. The UI asks for a text, and the swap refuses an empty one
-        params={"reason": Param("", type="string", description="Why? It is kept with the release.")},
-        assigned_users=[{"id": name, "name": name} for name in SETTINGS.approver_names()],
-        response_timeout=timedelta(hours=SETTINGS.approval_hours),
-        notifiers=[Notify("waits")],
-        retries=0,
+    questions = [Approval(
+        task_id=task, after=TASKS[0] if task != TASKS[0] else None,
         doc_md="**Waits for an approver.** Open *Required Actions* of this run. No answer in time is a rejection.",
-    )
+    ) for task in TASKS[:SETTINGS.approvals_needed]]
     swap = Marquee(task_id="swap", arguments=["release", "swap", *RELEASE, *QUESTION],
                    doc_md="**Checks the answer at its source**, then moves the pointer in two phases.")
     probe = Marquee(task_id="probe", arguments=["release", "probe", *RELEASE],
                     doc_md="**Asks the API from outside.** Confirms, or goes back to the release before.")
     record = Marquee(task_id="record", arguments=["release", "record", *RELEASE, *QUESTION], trigger_rule="all_done",
+                     on_failure_callback=Notify("failed", unless_told=True),
                      doc_md="**The ledger agrees with what happened here.** Red where the promotion expired or failed.")
 
-    evidence >> approve >> swap >> probe >> record
+    chain(evidence, *questions, swap, probe, record)
 
 
 promote()

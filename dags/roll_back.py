@@ -1,9 +1,18 @@
 """The way back, by hand."""
 
+from datetime import timedelta
+from typing import Any
+
 from airflow.sdk import Param, dag
 
 from dags.lib.defaults import START, task_defaults
 from dags.lib.launcher import Marquee
+
+
+def first_hour(result: dict[str, Any]) -> str:
+    """One line a ten minutes, for the task's XCom."""
+    rows = [", ".join(f"{name} {value}" for name, value in row.items()) for row in result["rows"]]
+    return "\n".join([f"{result['release_id']} since {result['since']}", *(rows or ["no sample yet"])])
 
 
 @dag(
@@ -30,13 +39,19 @@ Clear the task: where the pointer has moved already it finds that and changes no
 """,
 )
 def roll_back() -> None:
-    Marquee(
+    figures = Marquee(task_id="figures", arguments=["release", "figures", "--json"], returns=first_hour, retries=0,
+                      execution_timeout=timedelta(seconds=15), on_failure_callback=None,
+                      doc_md="**The first hour of the release that is left**: requests, errors, degraded answers, latency (*XCom*).")
+    back = Marquee(
         task_id="roll_back",
         arguments=["release", "rollback", "--reason", "{{ params.reason }}", "--actor", "{{ dag_run.triggering_user_name or 'airflow' }}",
                    "{{ '--to' if params.to else '' }}", "{{ params.to }}"],
         returns="release_id",
+        trigger_rule="all_done",  # an incident waits for no figure
         doc_md="**Moves the pointer back**, in the same two phases as a swap.",
     )
+
+    figures >> back
 
 
 roll_back()

@@ -162,6 +162,20 @@ def ask(release: Release) -> None:
     runtime.emit(step.ask(load(), release))
 
 
+@release_app.command("request-override")
+def request_override(
+    release: Annotated[str, typer.Argument(help="a candidate that its gates blocked")],
+    gate: Annotated[list[str], typer.Option("--gate", help="a gate that failed; name each of them")],
+    reason: Annotated[str, typer.Option(help="why; the approver reads it first, and it is kept for ever")],
+    actor: Annotated[str | None, typer.Option(help="who asks, and so cannot approve; default: your login")] = None,
+) -> None:
+    """Ask the approvers to let a blocked candidate through. Safety gates are never overridden."""
+    import getpass
+
+    from jobs.release import promote as step
+    runtime.emit(step.request_override(load(), release, gate, reason, actor or getpass.getuser()))
+
+
 @release_app.command()
 def swap(
     release: Release,
@@ -204,6 +218,17 @@ def rollback(
     runtime.emit(step.rollback(load(), to, reason, actor))
 
 
+@release_app.command()
+def figures(as_json: Json = False) -> None:
+    """The first hour of the live release, from the API's own figures: requests, errors, degraded answers, latency."""
+    from jobs.release import figures as step
+    found = step.show(load())
+    if as_json:
+        runtime.emit(found)
+    else:
+        print(step.table(found))
+
+
 @release_app.command("list")
 def list_releases(as_json: Json = False) -> None:
     """Every release in the ledger with its state."""
@@ -229,6 +254,13 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
 def launches() -> None:
     """Append landed title and licence versions to the eligibility log; closures at once."""
     from jobs.release import launches as step
+    runtime.emit(step.run(load()))
+
+
+@app.command()
+def watch() -> None:
+    """Say what somebody should be told of, and close questions whose `record` was killed; the DAG `watch` tells it."""
+    from jobs.release import watch as step
     runtime.emit(step.run(load()))
 
 

@@ -1,21 +1,34 @@
 """`marquee release ask`: the question that an approver answers, and the end of older questions."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from contracts import question as questions
+from contracts import working_hours
 from contracts.errors import MarqueeError
+from contracts.question import Question
 from contracts.release import Manifest, State
 from contracts.settings import Settings
-from jobs.release import files
+from jobs.release import files, override
+from jobs.release.override import Override
+from jobs.release.refusals import noted
 from ledger import Ledger, ReleaseRow, open_ledger
+
+KEY = "question"
+"""Where the ledger keeps it, with the move to awaiting approval."""
 
 ANSWERED = (State.PROBING, State.LIVE, State.RETIRED)
 """Asked and approved before: a rerun gives the same text and changes nothing."""
+
+ASKABLE = (State.JUDGED, State.BLOCKED, State.AWAITING_APPROVAL)
+"""Everything else has ended; what expired is judged, or its override requested, again."""
 
 
 def ask(settings: Settings, release: str) -> dict[str, Any]:
     """Verifies the release, moves it to awaiting approval, supersedes older questions; returns the question.
 
-    MarqueeError where a file changed, the gates blocked it, live moved since it was judged, or a newer one waits.
+    MarqueeError where a file changed, the gates blocked it and nobody requested an override, it has ended, live moved
+    since it was judged, or a newer one waits.
     """
     manifest = files.verify(settings, release)
     ledger = open_ledger(settings)
@@ -24,34 +37,53 @@ def ask(settings: Settings, release: str) -> dict[str, Any]:
     if row is None:
         raise MarqueeError(f"release {release} is not in the ledger: run `marquee release begin`")
     if row.state not in ANSWERED:
-        _refuse_blocked(manifest)
-        refuse_moved(ledger, manifest)
-        _supersede(ledger, row)
-        ledger.set_digests(release, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with)
-        ledger.move(release, State.AWAITING_APPROVAL, "ask", "judged, and waits for a person",
-                    {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with})
+        with noted(ledger, release, "ask", {"evidence_digest": manifest.evidence_digest}):
+            _open(settings, ledger, row, manifest)
+    question = asked(ledger, release)
+    files.write(_path(settings, release), question)
     return {
         "release_id": release,
         "state": ledger.get(release).state,
         "payload_digest": manifest.payload.payload_digest,
         "evidence_digest": manifest.evidence_digest,
         "compared_with": manifest.compared_with,
-        "subject": f"Promote {release}?",
-        "card": card(settings, manifest),
+        "subject": question.subject,
+        "card": question.body,
+        "due": question.due.isoformat(),
         "approvers": settings.approver_names(),
         "hours": settings.approval_hours,
     }
 
 
-def card(settings: Settings, manifest: Manifest) -> str:
-    """Markdown: the judge's card and the digests that the answer binds to."""
+def asked(ledger: Ledger, release: str) -> Question:
+    """The question as it was opened last, kept in the ledger: what an approver read, whatever the code says today.
+    MarqueeError where there was none."""
+    for transition in reversed(ledger.transitions(release)):
+        if KEY in transition.details:
+            return Question.model_validate(transition.details[KEY])
+    raise MarqueeError(f"release {release} was never asked about: trigger `promote` with its partition key")
+
+
+def _compose(settings: Settings, manifest: Manifest, requested: Override | None) -> Question:
+    """Wall time, fixed when the question is opened: clearing a task does not move it."""
+    release, now, working = manifest.release_id, datetime.now(UTC), working_hours.parse(settings.working_hours)
+    half, due = (working_hours.due(now, hours, working) for hours in (settings.approval_hours / 2, settings.approval_hours))
+    subject = f"Promote {release}?" if requested is None else f"OVERRIDE {', '.join(requested.gates)} and promote {release}?"
+    body = f"{card(settings, manifest, requested)}\n\nOpen until {due:%Y-%m-%d %H:%M} UTC; no answer is a rejection."
+    return Question(release_id=release, subject=subject, body=body, asked_at=now, half=half, due=due)
+
+
+def card(settings: Settings, manifest: Manifest, requested: Override | None) -> str:
+    """Markdown: an override first, then the judge's card and the digests that the answer binds to."""
     path = files.evidence_path(files.folder(settings, manifest.release_id), files.CARD)
     if path.name not in {name.rpartition("/")[2] for name in manifest.evidence}:
         raise MarqueeError(f"release {manifest.release_id}: the evidence has no {files.CARD}; run `marquee judge` again")
     return "\n\n".join((
+        *([requested.first_line()] if requested else []),
         path.read_text().strip(),
         f"Payload digest `{manifest.payload.payload_digest}`  \nEvidence digest `{manifest.evidence_digest}`  \n"
         f"Compared with {manifest.compared_with or 'nothing: the first release'}",
+        "The full report is the tab *Evidence* of this run.",
     ))
 
 
@@ -68,10 +100,42 @@ def refuse_moved(ledger: Ledger, manifest: Manifest) -> None:
         )
 
 
-def _refuse_blocked(manifest: Manifest) -> None:
-    if manifest.verdict != "passed":
+def refuse_other_digests(row: ReleaseRow, manifest: Manifest) -> None:
+    """MarqueeError where the manifest is another than at the time of the question."""
+    asked = (row.payload_digest, row.evidence_digest, row.compared_with)
+    if asked != (manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with):
+        raise MarqueeError(f"release {row.release_id}: the manifest is not the one that the question was asked about")
+
+
+def _open(settings: Settings, ledger: Ledger, row: ReleaseRow, manifest: Manifest) -> None:
+    """From judged, or blocked with an override, to awaiting approval. A question that waits already keeps its time."""
+    release = row.release_id
+    if row.state not in ASKABLE:
+        raise MarqueeError(f"release {release} is {row.state}: its question is closed. Judge it again to have it asked anew: "
+                           f"`marquee judge --release {release}`")
+    requested = override.find(ledger, manifest)
+    if manifest.verdict != "passed" and requested is None:
         gates = ", ".join(manifest.failed_gates) or "no gate named"
-        raise MarqueeError(f"release {manifest.release_id} is {manifest.verdict} by its gates: {gates}")
+        raise MarqueeError(f"release {release} is {manifest.verdict} by its gates: {gates}")
+    if row.state == State.AWAITING_APPROVAL:
+        refuse_other_digests(row, manifest)
+        if asked(ledger, release).due < datetime.now(UTC):
+            ledger.move(release, State.EXPIRED, "ask", "nobody answered in time; silence is a rejection")
+            raise MarqueeError(f"release {release} is expired: nobody answered in time. Judge it again to have it asked anew")
+    refuse_moved(ledger, manifest)
+    question = _compose(settings, manifest, requested)
+    if row.state == State.BLOCKED:
+        ledger.move(release, State.JUDGED, requested.by, f"override requested: {requested.reason}", {"gates": requested.gates})
+    _supersede(ledger, row)
+    ledger.set_digests(release, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with)
+    ledger.move(release, State.AWAITING_APPROVAL, "ask", "judged, and waits for a person",
+                {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with, KEY: question.model_dump(mode="json")})
+
+
+def _path(settings: Settings, release: str):
+    path = questions.path(settings.home, release)
+    path.parent.mkdir(exist_ok=True)
+    return path
 
 
 def _supersede(ledger: Ledger, row: ReleaseRow) -> None:

@@ -18,6 +18,7 @@ from contracts.errors import MarqueeError
 from contracts.release import SPEC, TITLES, ReleaseSpec, State, collection_name
 from contracts.settings import Settings
 from jobs.release import files
+from jobs.release.refusals import note_once
 from ledger import Ledger, Pointer, open_ledger
 
 log = logging.getLogger("marquee")
@@ -52,7 +53,10 @@ def probe(settings: Settings, release: str, try_seconds: float = TRY_SECONDS) ->
     pointer = ledger.pointer()
     if pointer is None or pointer.release_id != release:
         row = ledger.get(release)
-        raise MarqueeError(f"release {release} is {row.state if row else 'unknown'}, not probing: {_last_reason(ledger, release)}")
+        why = f"release {release} is {row.state if row else 'unknown'}, not probing: {_last_reason(ledger, release)}"
+        if row and row.state == State.AWAITING_APPROVAL:  # its swap was forced to success
+            note_once(ledger, release, "probe", f"refused: release {release} awaits approval and is not probing", {})
+        raise MarqueeError(why)
     probing = pointer.phase == "probing"
     requests = confirm_or_revert(settings, ledger, pointer, try_seconds) if probing else 0
     move_alias(settings, release)

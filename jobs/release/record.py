@@ -1,15 +1,22 @@
 """`marquee release record`: the ledger agrees with Airflow's own answer, whatever ran, failed or was skipped before.
 
-Fails where the promotion expired or failed, so that no red night looks green.
+Fails where the promotion expired or failed, so that no red night looks green. Where `record` itself was killed,
+`reconcile` does the same for every question that still waits.
 """
 
+import logging
+from datetime import UTC, datetime
 from typing import Any
 
 from contracts.errors import MarqueeError
 from contracts.release import State
 from contracts.settings import Settings
-from jobs.release.question import APPROVE, REJECT, WAITING, Answer, QuestionAddress, fetch
+from jobs.release.ask import asked
+from jobs.release.question import APPROVE, WAITING, Answer, QuestionAddress, about, fetch
+from jobs.release.refusals import note_once
 from ledger import Ledger, ReleaseRow, open_ledger
+
+log = logging.getLogger("marquee")
 
 WAS_LIVE = (State.LIVE, State.RETIRED)
 
@@ -22,24 +29,64 @@ def record(settings: Settings, release: str, question: QuestionAddress) -> dict[
     if row is None:
         raise MarqueeError(f"release {release} is not in the ledger: run `marquee release begin`")
     if row.state == State.AWAITING_APPROVAL:
-        row = _close(ledger, row, fetch(settings, question), question)
+        row = _close(ledger, row, [fetch(settings, address) for address in question.each(settings.approvals_needed)])
     _raise_unless_good(ledger, settings, row, question)
     return {"release_id": release, "state": row.state, **_who_when_why(ledger, row)}
 
 
-def _close(ledger: Ledger, row: ReleaseRow, answer: Answer | None, question: QuestionAddress) -> ReleaseRow:
+def reconcile(settings: Settings) -> list[str]:
+    """Closes what was rejected, or has expired a while ago, and was not recorded; the releases that it closed."""
+    ledger = open_ledger(settings)
+    closed = []
+    for row in ledger.releases():
+        if row.state != State.AWAITING_APPROVAL:
+            continue
+        try:
+            due = asked(ledger, row.release_id).due
+            answers = about(settings, row.evidence_digest)
+        except MarqueeError as error:
+            log.warning("release %s was not reconciled: %s", row.release_id, error)
+            continue
+        if not _rejected(ledger, row, answers) and datetime.now(UTC) > due and sum(a.given for a in answers) < settings.approvals_needed:
+            ledger.move(row.release_id, State.EXPIRED, "reconcile", "nobody answered in time; silence is a rejection")
+        closed += [row.release_id] if ledger.get(row.release_id).state != State.AWAITING_APPROVAL else []
+    return closed
+
+
+def _close(ledger: Ledger, row: ReleaseRow, answers: list[Answer | None]) -> ReleaseRow:
     """The end of a question that no swap followed."""
-    if answer is None:
-        raise MarqueeError(f"release {row.release_id}: no question was asked; clear the tasks before it")
-    details = answer.details(question)
-    if not answer.given:
-        if answer.task_state in WAITING:
-            raise MarqueeError(f"release {row.release_id}: the question still waits for an answer")
+    if rejected := _rejected(ledger, row, [answer for answer in answers if answer]):
+        return rejected
+    for answer in answers:
+        if answer is None:
+            raise MarqueeError(f"release {row.release_id}: no question was asked; clear the tasks before it")
+        if not answer.given:
+            return _unanswered(ledger, row, answer)
+    why = f"release {row.release_id} was answered {answers[-1].chosen} and is not live: {_last_reason(ledger, row)}"
+    note_once(ledger, row.release_id, "record", why, answers[-1].details())
+    raise MarqueeError(why)
+
+
+def _rejected(ledger: Ledger, row: ReleaseRow, answers: list[Answer]) -> ReleaseRow | None:
+    """One no is enough."""
+    for answer in answers:
+        if who := answer.rejected_by:
+            return ledger.move(row.release_id, State.REJECTED, who, answer.reason, answer.details())
+    return None
+
+
+def _unanswered(ledger: Ledger, row: ReleaseRow, answer: Answer) -> ReleaseRow:
+    """Expired where the time is up. Before that nobody can end the question by setting its task's state by hand."""
+    release, due = row.release_id, asked(ledger, row.release_id).due
+    if answer.task_state in WAITING:
+        raise MarqueeError(f"release {release}: the question still waits for an answer")
+    if datetime.now(UTC) >= due:
         why = f"nobody answered (the task is {answer.task_state}); silence is a rejection"
-        return ledger.move(row.release_id, State.EXPIRED, "record", why, details)
-    if answer.chosen == [REJECT]:
-        return ledger.move(row.release_id, State.REJECTED, answer.responder or "unknown", answer.reason, details)
-    raise MarqueeError(f"release {row.release_id} was answered {answer.chosen} and is not live: {_last_reason(ledger, row)}")
+        return ledger.move(release, State.EXPIRED, "record", why, answer.details())
+    why = (f"release {release} was not answered: the task {answer.address.task_id} was set to {answer.task_state}. The question is "
+           f"open until {due:%Y-%m-%d %H:%M} UTC: clear the task with downstream")
+    note_once(ledger, release, "record", why, answer.details())
+    raise MarqueeError(why)
 
 
 def _raise_unless_good(ledger: Ledger, settings: Settings, row: ReleaseRow, question: QuestionAddress) -> None:
@@ -64,5 +111,6 @@ def _who_when_why(ledger: Ledger, row: ReleaseRow) -> dict[str, Any]:
 
 
 def _last_reason(ledger: Ledger, row: ReleaseRow) -> str:
-    rows = ledger.transitions(row.release_id)
+    """Of what happened or was refused last, other than what `record` said of it."""
+    rows = [t for t in ledger.transitions(row.release_id) if t.actor != "record" or t.from_state != t.to_state]
     return rows[-1].reason if rows and rows[-1].reason else "the swap did not run"

@@ -5,15 +5,17 @@ Killed at any point, the rerun finds where it stood: proposed, switched, or noth
 
 import logging
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.errors import MarqueeError
 from contracts.release import Manifest, State
 from contracts.settings import Settings
-from jobs.release import files, launches
-from jobs.release.ask import refuse_moved
-from jobs.release.question import Answer, QuestionAddress, fetch, refusal
+from jobs.release import files, launches, override
+from jobs.release.ask import asked, refuse_moved, refuse_other_digests
+from jobs.release.question import Answer, QuestionAddress, about, fetch, refusal
+from jobs.release.refusals import noted
 from ledger import Ledger, Pointer, ReleaseRow, StaleVersion, open_ledger
 
 log = logging.getLogger("marquee")
@@ -27,6 +29,15 @@ PROBE_SECONDS = 180.0
 POLL_SECONDS = 0.2
 
 
+@dataclass(frozen=True)
+class Approval:
+    """Who said yes and why: one person, or two; `details` go into the ledger."""
+
+    who: str
+    why: str
+    details: dict[str, Any]
+
+
 def swap(settings: Settings, release: str, question: QuestionAddress, load_seconds: float = LOAD_SECONDS) -> dict[str, Any]:
     """Makes an approved release probing; what was done before stays done.
 
@@ -35,14 +46,13 @@ def swap(settings: Settings, release: str, question: QuestionAddress, load_secon
     """
     ledger = open_ledger(settings)
     ledger.resolve_overdue("swap")
-    row = _approvable(ledger, release)
+    row = _known(ledger, release)
     if row.state in (State.PROBING, State.LIVE):
         return {"release_id": release, "state": row.state, "changed": False}
-    answer = _checked(ledger, settings, row, question)
+    approval = _checked(ledger, settings, row, question)
     launches.catch_up(settings, ledger)
-    details = {**answer.details(question), "payload_digest": row.payload_digest, "evidence_digest": row.evidence_digest}
-    two_phases(ledger, release, load_seconds, answer.responder, answer.reason, details, on_timeout=State.FAILED)
-    return {"release_id": release, "state": State.PROBING, "changed": True, "approver": answer.responder}
+    two_phases(ledger, release, load_seconds, approval.who, approval.why, approval.details, on_timeout=State.FAILED)
+    return {"release_id": release, "state": State.PROBING, "changed": True, "approver": approval.who}
 
 
 def two_phases(ledger: Ledger, release: str, load_seconds: float, actor: str, reason: str, details: dict[str, Any],
@@ -85,39 +95,66 @@ def wait_until_loaded(ledger: Ledger, release: str, seconds: float) -> tuple[lis
         time.sleep(POLL_SECONDS)
 
 
-def _approvable(ledger: Ledger, release: str) -> ReleaseRow:
-    """The release's row: awaiting approval, or past it. A swap that failed for want of a replica may be tried again."""
+def _known(ledger: Ledger, release: str) -> ReleaseRow:
     row = ledger.get(release)
     if row is None:
         raise MarqueeError(f"release {release} is not in the ledger: run `marquee release begin`")
+    return row
+
+
+def _checked(ledger: Ledger, settings: Settings, row: ReleaseRow, question: QuestionAddress) -> Approval:
+    """The answers, which let these very files go live; else MarqueeError, and the ledger says why."""
+    answers: list[Answer] = []
+    seen: dict[str, Any] = {"run": question.run_id}
+    with noted(ledger, row.release_id, "swap", seen):
+        row = _approvable(ledger, row)
+        manifest = files.verify(settings, row.release_id)
+        refuse_other_digests(row, manifest)
+        refuse_moved(ledger, manifest)
+        question_asked = asked(ledger, row.release_id)
+        for address in question.each(settings.approvals_needed):
+            answer = fetch(settings, address)
+            seen |= answer.details() if answer else {}
+            if why := refusal(answer, question_asked, manifest, settings):
+                raise MarqueeError(f"release {row.release_id} stays where it is: {why}")
+            answers.append(answer)
+        if why := _together(settings, ledger, manifest, answers):
+            raise MarqueeError(f"release {row.release_id} stays where it is: {why}")
+    return _approval(ledger, manifest, answers)
+
+
+def _approvable(ledger: Ledger, row: ReleaseRow) -> ReleaseRow:
+    """Awaiting approval. A swap that failed for want of a replica may be tried again."""
+    release = row.release_id
     if row.state == State.FAILED and ledger.transitions(release)[-1].from_state == State.AWAITING_APPROVAL:
         return ledger.move(release, State.AWAITING_APPROVAL, "swap", "tried again")
-    if row.state not in (State.AWAITING_APPROVAL, State.PROBING, State.LIVE):
+    if row.state != State.AWAITING_APPROVAL:
         raise MarqueeError(f"release {release} is {row.state}: it does not await approval")
     return row
 
 
-def _checked(ledger: Ledger, settings: Settings, row: ReleaseRow, question: QuestionAddress) -> Answer:
-    """The answer, which lets these very files go live; else MarqueeError, and the ledger says why."""
-    answer = None
-    try:
-        manifest = files.verify(settings, row.release_id)
-        _refuse_other_digests(row, manifest)
-        refuse_moved(ledger, manifest)
-        answer = fetch(settings, question)
-        if why := refusal(answer, manifest, settings):
-            raise MarqueeError(f"release {row.release_id} stays where it is: {why}")
-    except MarqueeError as error:
-        seen = answer.details(question) if answer else {"run": question.run_id}
-        ledger.note(row.release_id, "swap", f"refused: {error}", seen)
-        raise
-    return answer
+def _together(settings: Settings, ledger: Ledger, manifest: Manifest, answers: list[Answer]) -> str | None:
+    """Why good answers do not suffice together: the same person twice, whoever asked for the override, or somebody's no
+    to the same evidence, in this run or in another."""
+    people = [answer.responder for answer in answers]
+    if len(set(people)) < settings.approvals_needed:
+        return f"{people[0]} answered twice, and two different people have to approve"
+    requested = override.find(ledger, manifest)
+    if requested and requested.by in people:
+        return f"{requested.by} requested the override, so another approver has to answer"
+    for other in about(settings, manifest.evidence_digest):
+        if other.rejected_by:
+            return f"{other.rejected_by} rejected it in run {other.address.run_id}"
+    return None
 
 
-def _refuse_other_digests(row: ReleaseRow, manifest: Manifest) -> None:
-    asked = (row.payload_digest, row.evidence_digest, row.compared_with)
-    if asked != (manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with):
-        raise MarqueeError(f"release {row.release_id}: the manifest is not the one that the question was asked about")
+def _approval(ledger: Ledger, manifest: Manifest, answers: list[Answer]) -> Approval:
+    first, *second = answers
+    details = {**first.details(), "payload_digest": manifest.payload.payload_digest, "evidence_digest": manifest.evidence_digest}
+    details |= {"second": second[0].details()} if second else {}
+    if requested := override.find(ledger, manifest):
+        details |= {"overridden": requested.model_dump()}
+    return Approval(" and ".join(a.responder for a in answers), "; ".join(a.reason for a in answers), details)
 
 
 __all__ = ["StaleVersion", "propose", "swap", "two_phases", "wait_until_loaded"]

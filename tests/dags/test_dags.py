@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-DAGS = {"nightly", "promote", "launches", "roll_back"}
+DAGS = {"nightly", "promote", "launches", "roll_back", "watch"}
 HEADINGS = ("### Why it exists", "### What breaks", "### How to rerun")
 
 
@@ -57,6 +57,20 @@ def test_a_question_is_answered_by_named_approvers_and_always_recorded(parsed):
     assert tasks["record"]["downstream"] == [], "the record decides the run's colour, so it is the only leaf"
     assert "record" not in tasks["approve"]["downstream"], "a rejection skips what comes directly after it"
     assert tasks["swap"]["arguments"][-6:] == ["--dag-id", "promote", "--run-id", "{{ run_id }}", "--task-id", "approve"]
+
+
+def test_two_people_are_asked_one_after_the_other(parse_dags, tmp_path):
+    tasks = parse_dags(tmp_path, MARQUEE_APPROVALS_NEEDED="2")["dags"]["promote"]["tasks"]
+    assert tasks["approve"]["downstream"] == ["approve_second"]
+    assert tasks["approve_second"]["downstream"] == ["swap"]
+    assert tasks["approve_second"]["assigned"] == ["approver1", "approver2"]
+    assert "record" not in tasks["approve_second"]["downstream"]
+
+
+def test_a_roll_back_waits_for_no_figure(parsed):
+    tasks = parsed["dags"]["roll_back"]["tasks"]
+    assert tasks["figures"]["downstream"] == ["roll_back"]
+    assert tasks["roll_back"]["rule"] == "all_done"
 
 
 def test_settings_reach_the_dags(parse_dags, tmp_path):

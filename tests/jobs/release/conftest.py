@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from contracts.release import Manifest, Payload, Provenance, RankerSpec, Release
 from contracts.settings import Settings
 from contracts.tags import TagRecord
 from jobs.release import seal
+from jobs.release.ask import asked
 from ledger import Ledger, open_ledger
 
 D = 4
@@ -92,19 +93,24 @@ def build(settings: Settings, release: str, ranker: str, kind: str = "lambdamart
     return root
 
 
-def judge(settings: Settings, ledger: Ledger, release: str, compared_with: str | None, verdict: str = "passed") -> Manifest:
+def judge(settings: Settings, ledger: Ledger, release: str, compared_with: str | None, verdict: str = "passed",
+          failed: tuple[str, ...] = ("recall",)) -> Manifest:
     """Evidence and manifest, as the judge leaves them."""
+    failed = failed if verdict == "blocked" else ()
     root = settings.releases / release
     (root / names.EVIDENCE).mkdir(exist_ok=True)
     (root / names.EVIDENCE / "card.md").write_text(f"# {release}\nbetter than {compared_with}\n")
-    (root / names.EVIDENCE / "gates.json").write_text(json.dumps({"recall": verdict}))
+    gates = [{"name": name, "rule": "at least so much", "verdict": "failed", "reason": f"{name} is low", "overridable": name != "ineligible"}
+             for name in failed]
+    (root / names.EVIDENCE / "gates.json").write_text(json.dumps({"verdict": verdict, "gates": gates}))
     evidence = {name: names.file_entry(root / names.EVIDENCE / name) for name in ("card.md", "gates.json")}
     payload = Payload.model_validate_json((root / names.PAYLOAD).read_bytes())
     manifest = Manifest(release_id=release, day=DAY, payload=payload, evidence=evidence, compared_with=compared_with, verdict=verdict,
                         evidence_digest=names.evidence_digest(evidence, payload.payload_digest, compared_with),
-                        failed_gates=[] if verdict == "passed" else ["recall"])
+                        failed_gates=list(failed))
     (root / names.MANIFEST).write_text(manifest.model_dump_json())
-    ledger.move(release, State.JUDGED if verdict == "passed" else State.BLOCKED, "judge")
+    ledger.move(release, State.BLOCKED if verdict == "blocked" else State.JUDGED, "judge")
+    ledger.set_digests(release, payload.payload_digest, manifest.evidence_digest, compared_with)
     return manifest
 
 
@@ -112,39 +118,57 @@ def judge(settings: Settings, ledger: Ledger, release: str, compared_with: str |
 def make(settings, ledger, ranker_text) -> Callable[..., Manifest]:
     """`make("r1", compared_with=None)`: a release built, sealed and judged."""
 
-    def make(release: str, compared_with: str | None = None, verdict: str = "passed", flavour: float = 0.0) -> Manifest:
+    def make(release: str, compared_with: str | None = None, verdict: str = "passed", flavour: float = 0.0, **more: Any) -> Manifest:
         build(settings, release, ranker_text, flavour=flavour)
         ledger.begin(release, DAY, "begin")
         seal.run(settings, release)
-        return judge(settings, ledger, release, compared_with, verdict)
+        return judge(settings, ledger, release, compared_with, verdict, **more)
 
     return make
 
 
 @dataclass
 class Airflow:
-    """What Airflow says of one question; `detail` and `dag_run` have the shape of its REST API (3.3)."""
+    """What Airflow says of the questions of one run; `detail` (the first), `second` and `dag_run` have the shape of its
+    REST API (3.3). `elsewhere` are questions of other runs, `tries` earlier tries of the first."""
 
+    ledger: Ledger
     port: int = 0
     detail: dict[str, Any] | None = None
+    second: dict[str, Any] | None = None
+    elsewhere: list[dict[str, Any]] = field(default_factory=list)
+    tries: list[dict[str, Any]] = field(default_factory=list)
     dag_run: dict[str, Any] = field(default_factory=lambda: {"dag_run_id": RUN, "triggering_user_name": None, "run_type": "asset_triggered"})
+    night: dict[str, Any] | None = None
+    event: dict[str, Any] | None = None
+    triggered: list[dict[str, Any]] = field(default_factory=list)
     password: str = "secret"
 
-    def ask(self, manifest: Manifest) -> None:
-        asked = datetime.now(UTC) - timedelta(minutes=5)
-        self.detail = {
+    def question(self, manifest: Manifest, task: str = "approve", run: str = RUN) -> dict[str, Any]:
+        """As Airflow has it when it was asked."""
+        now = datetime.now(UTC).isoformat()
+        return {
             "options": ["Approve", "Reject"], "subject": "?", "defaults": None, "multiple": False, "params": {}, "assigned_users": [],
-            "body": f"Payload `{manifest.payload.payload_digest}` evidence `{manifest.evidence_digest}`",
-            "created_at": asked.isoformat(), "response_received": False, "responded_by_user": None, "responded_at": None,
-            "chosen_options": None, "params_input": {}, "task_instance": {"state": "awaiting_input", "start_date": asked.isoformat()},
+            "body": asked(self.ledger, manifest.release_id).body,
+            "created_at": now, "response_received": False, "responded_by_user": None, "responded_at": None,
+            "chosen_options": None, "params_input": {},
+            "task_instance": {"state": "awaiting_input", "start_date": now, "dag_id": "promote", "dag_run_id": run, "task_id": task,
+                              "try_number": 1},
         }
 
+    def ask(self, manifest: Manifest) -> None:
+        self.detail = self.question(manifest)
+
     def answer(self, chosen: str = "Approve", who: str = "approver1", reason: str = "better everywhere", **more: Any) -> None:
-        self.detail |= {
+        self.reply_to(self.detail, chosen, who, reason, **more)
+
+    @staticmethod
+    def reply_to(detail: dict[str, Any], chosen: str, who: str, reason: str = "seen", **more: Any) -> None:
+        detail |= {
             "response_received": True, "responded_by_user": {"id": who, "name": who}, "responded_at": datetime.now(UTC).isoformat(),
             "chosen_options": [chosen], "params_input": {"reason": reason}, **more,
         }
-        self.detail["task_instance"]["state"] = "success"
+        detail["task_instance"]["state"] = "success"
 
     def reply(self, method: str, path: str, headers: Any, body: dict[str, Any]) -> tuple[int, Any]:
         if (method, path) == ("POST", "/auth/token"):
@@ -152,10 +176,24 @@ class Airflow:
             return (201, {"access_token": "t"}) if ok else (401, {"detail": "Invalid credentials"})
         if headers.get("Authorization") != "Bearer t":
             return 401, {"detail": "Not authenticated"}
-        run = f"/api/v2/dags/promote/dagRuns/{RUN}"
-        if path == f"{run}/taskInstances/approve/-1/hitlDetails":
-            return (200, self.detail) if self.detail else (404, {"detail": "does not exist"})
-        return (200, self.dag_run) if path == run else (404, {"detail": "not found"})
+        if (method, path) == ("POST", "/api/v2/dags/promote/dagRuns"):
+            if any(run["dag_run_id"] == body["dag_run_id"] for run in self.triggered):
+                return 409, {"detail": "it exists"}
+            self.triggered.append(body)
+            return 200, body
+        found = self._find(path)
+        return (200, found) if found else (404, {"detail": "does not exist"})
+
+    def _find(self, path: str) -> Any:
+        run, first = f"/api/v2/dags/promote/dagRuns/{RUN}", self.detail
+        if path.startswith(f"{run}/taskInstances/approve/-1/hitlDetails/tries/"):
+            return self.tries[int(path.rpartition("/")[2]) - 1]
+        events = {"asset_events": [self.event or {"source_dag_id": "nightly", "source_run_id": "n1"}] if self.night or self.event else []}
+        return {
+            f"{run}/taskInstances/approve/-1/hitlDetails": first, f"{run}/taskInstances/approve_second/-1/hitlDetails": self.second,
+            "/api/v2/dags/promote/dagRuns/~/hitlDetails": {"hitl_details": [d for d in (first, self.second, *self.elsewhere) if d]},
+            run: self.dag_run, f"{run}/upstreamAssetEvents": events, "/api/v2/dags/nightly/dagRuns/n1": self.night,
+        }.get(path)
 
 
 @dataclass
@@ -208,8 +246,8 @@ def serve(speaker: Any) -> ThreadingHTTPServer:
 
 
 @pytest.fixture
-def airflow(settings) -> Airflow:
-    speaker = Airflow()
+def airflow(settings, ledger) -> Airflow:
+    speaker = Airflow(ledger)
     server = serve(speaker)
     settings.airflow_url = f"http://127.0.0.1:{speaker.port}"
     yield speaker

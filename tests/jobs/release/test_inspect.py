@@ -23,7 +23,7 @@ def test_list_and_show(settings, make):
     shown = json.loads(inspect.show(settings, "r1", as_json=True))
     assert shown["payload_digest"] == manifest.payload.payload_digest
     assert shown["transitions"][-1]["to_state"] == "awaiting_approval"
-    assert shown["gates"] == {"recall": "passed"}
+    assert shown["gates"]["verdict"] == "passed"
     text = inspect.show(settings, "r1", as_json=False)
     assert manifest.evidence_digest in text
     assert "waits for a person" in text

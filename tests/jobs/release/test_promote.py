@@ -140,6 +140,11 @@ def too_late(airflow, manifest):
     airflow.answer(responded_at=(datetime.now(UTC) + timedelta(hours=25)).isoformat())
 
 
+def too_early(airflow, manifest):
+    """An answer to an earlier question on the same evidence."""
+    airflow.answer(responded_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
+
+
 def other_payload(airflow, manifest):
     airflow.answer(body=f"{'0' * 64} {manifest.evidence_digest}")
 
@@ -148,11 +153,42 @@ def other_evidence(airflow, manifest):
     airflow.answer(body=manifest.payload.payload_digest)
 
 
+def other_text(airflow, manifest):
+    """Both digests, and a card that nobody judged."""
+    airflow.answer(body=f"all is well {manifest.payload.payload_digest} {manifest.evidence_digest}")
+
+
+def whose_night_they_started(airflow, manifest):
+    airflow.answer()
+    airflow.night = {"triggering_user_name": "approver1"}
+
+
+def handed_over_by_hand(airflow, manifest):
+    airflow.answer()
+    airflow.event = {"source_dag_id": None, "source_run_id": None, "extra": {"from_rest_api": True}}
+
+
+def rejected_before_it_was_cleared(airflow, manifest):
+    airflow.answer()
+    airflow.detail["task_instance"]["try_number"] = 2
+    airflow.tries = [{"chosen_options": ["Reject"], "responded_by_user": {"id": "approver2", "name": "approver2"}}]
+
+
+def rejected_in_another_run(airflow, manifest):
+    airflow.answer()
+    other = airflow.question(manifest, run="manual__two")
+    airflow.reply_to(other, "Reject", "approver2")
+    airflow.elsewhere = [other]
+
+
 REFUSALS = [
     (nothing_asked, "no question was asked"), (forced_to_success, "nobody answered"), (rejected, r"\['Reject'\], not Approve"),
     (by_a_stranger, "mallory is not an approver"), (by_a_namesake, "17 is not an approver"), (by_nobody, "nobody known is not an approver"),
     (by_who_started_it, "started this run by hand"), (without_reason, "no reason"), (without_params, "no reason"),
-    (too_late, "more than 24 hours"), (other_payload, "another payload digest"), (other_evidence, "another evidence digest"),
+    (too_late, "when the question had expired"), (too_early, "older than the question"), (other_text, "another text"),
+    (handed_over_by_hand, "somebody unknown handed the candidate over"),
+    (whose_night_they_started, "started this run by hand"), (rejected_before_it_was_cleared, "approver2 rejected it in run"),
+    (rejected_in_another_run, "approver2 rejected it in run manual__two"), (other_payload, "another payload digest"), (other_evidence, "another evidence digest"),
 ]
 
 
@@ -210,10 +246,83 @@ def test_airflow_that_is_away_or_denies(settings, ledger, airflow, asked):
     assert ledger.pointer() is None
 
 
-def test_a_question_asked_again_counts_its_time_anew(settings, ledger, airflow, asked, replicas):
-    replicas("one")
-    airflow.answer(created_at=(datetime.now(UTC) - timedelta(hours=30)).isoformat())
-    assert promote.swap(settings, "r1", QUESTION)["state"] == State.PROBING
+def test_the_refusal_of_a_rerun_is_written_down_once(settings, ledger, airflow, asked):
+    airflow.answer(who="mallory")
+    for _ in range(2):
+        with pytest.raises(MarqueeError, match="mallory"):
+            promote.swap(settings, "r1", QUESTION)
+    assert [t.actor for t in ledger.transitions("r1")].count("swap") == 1
+
+
+def test_a_question_elsewhere_than_in_promote_is_none(settings, ledger, airflow, asked):
+    airflow.answer()
+    for address in (QuestionAddress("promote", QUESTION.run_id, "evidence"), QuestionAddress("nightly", QUESTION.run_id, "approve")):
+        with pytest.raises(MarqueeError, match=r"no question was asked|not where approvers are asked"):
+            promote.swap(settings, "r1", address)
+    assert ledger.pointer() is None
+
+
+def test_the_time_of_a_question_runs_on_when_its_tasks_are_cleared(settings, ledger, airflow, asked):
+    due = promote.ask(settings, "r1")["due"]
+    settings.approval_hours = 48
+    assert promote.ask(settings, "r1")["due"] == due, "fixed when the question was opened"
+
+
+def test_time_that_is_up_closes_the_question_even_where_record_was_killed(settings, ledger, airflow, make):
+    settings.approval_hours = 1e-7
+    manifest = make("r1")
+    promote.ask(settings, "r1")
+    airflow.ask(manifest)
+    assert promote.reconcile(settings) == ["r1"]
+    assert state(ledger, "r1") == State.EXPIRED
+    with pytest.raises(MarqueeError, match="its question is closed"):
+        promote.ask(settings, "r1")
+    assert "refused" in last(ledger, "r1").reason
+
+
+def test_a_rejection_is_recorded_even_where_record_was_killed(settings, ledger, airflow, asked):
+    assert promote.reconcile(settings) == [], "a question that waits is left alone"
+    airflow.answer(chosen="Reject", who="approver2", reason="no")
+    assert promote.reconcile(settings) == ["r1"]
+    assert (state(ledger, "r1"), last(ledger, "r1").actor, last(ledger, "r1").reason) == (State.REJECTED, "approver2", "no")
+
+
+# --- two people -------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def pair(settings, ledger, airflow, asked):
+    """Two people are needed; the first said yes."""
+    settings.approvals_needed = 2
+    airflow.answer()
+    return asked
+
+
+def test_one_of_two_is_not_enough(settings, ledger, airflow, pair):
+    with pytest.raises(MarqueeError, match="no question was asked"):
+        promote.swap(settings, "r1", QUESTION)
+    airflow.second = airflow.question(pair, "approve_second")
+    with pytest.raises(MarqueeError, match="nobody answered"):
+        promote.swap(settings, "r1", QUESTION)
+    airflow.reply_to(airflow.second, "Approve", "approver1")
+    with pytest.raises(MarqueeError, match="approver1 answered twice"):
+        promote.swap(settings, "r1", QUESTION)
+    assert ledger.pointer() is None
+
+
+def test_two_people_are(settings, ledger, airflow, pair):
+    airflow.second = airflow.question(pair, "approve_second")
+    airflow.reply_to(airflow.second, "Approve", "approver2", "me too")
+    assert promote.swap(settings, "r1", QUESTION)["approver"] == "approver1 and approver2"
+    switched = last(ledger, "r1")
+    assert (switched.reason, switched.details["second"]["responder"]) == ("better everywhere; me too", "approver2")
+
+
+def test_the_second_may_say_no(settings, ledger, airflow, pair):
+    airflow.second = airflow.question(pair, "approve_second")
+    airflow.reply_to(airflow.second, "Reject", "approver2", "kids")
+    with pytest.raises(MarqueeError, match="not Approve"):
+        promote.swap(settings, "r1", QUESTION)
+    assert promote.record(settings, "r1", QUESTION)["who"] == "approver2"
 
 
 # --- swap: what it does -----------------------------------------------------------------------------------------------
@@ -379,12 +488,24 @@ def test_a_rejection_is_recorded_with_who_and_why(settings, ledger, airflow, two
     assert ledger.pointer().release_id == "r1", "live stays live"
 
 
-def test_silence_is_a_rejection_and_stays_red(settings, ledger, airflow, two):
+def test_silence_is_a_rejection_and_stays_red(settings, ledger, airflow, make):
+    settings.approval_hours = 1e-7
+    manifest = make("r1")
+    promote.ask(settings, "r1")
+    airflow.ask(manifest)
     airflow.detail["task_instance"]["state"] = "failed"
     for _ in range(2):
-        with pytest.raises(MarqueeError, match="r2 is expired: nobody answered"):
-            promote.record(settings, "r2", QUESTION)
-    assert state(ledger, "r2") == State.EXPIRED
+        with pytest.raises(MarqueeError, match="r1 is expired: nobody answered"):
+            promote.record(settings, "r1", QUESTION)
+    assert state(ledger, "r1") == State.EXPIRED
+
+
+@pytest.mark.parametrize("forced", ["success", "failed", "skipped"])
+def test_nobody_ends_a_question_by_setting_its_task(settings, ledger, airflow, two, forced):
+    airflow.detail["task_instance"]["state"] = forced
+    with pytest.raises(MarqueeError, match=rf"was set to {forced}\. The question is open until"):
+        promote.record(settings, "r2", QUESTION)
+    assert state(ledger, "r2") == State.AWAITING_APPROVAL
     assert ledger.pointer().release_id == "r1"
 
 
