@@ -99,6 +99,20 @@ def materialise(ds: Ds) -> None:
 # --- build a release ----------------------------------------------------------------------------------------------
 
 @release_app.command()
+def decide(
+    ds: Ds,
+    action: Annotated[str | None, typer.Option(help="retrain or refresh, in place of the policy's answer; needs --reason")] = None,
+    reason: Annotated[str, typer.Option(help="why; with --action")] = "",
+    actor: Annotated[str, typer.Option(help="who; with --action")] = "cli",
+) -> None:
+    """Whether the night trains models anew or refreshes the index with live's (MARQUEE_RETRAIN), and why."""
+    from jobs.recipes import recipe
+    from jobs.release import retraining as step
+    settings = load()
+    runtime.emit(step.run(settings, ds, recipe(settings.recipe), action, reason, actor))
+
+
+@release_app.command()
 def begin(ds: Ds) -> None:
     """Name tonight's candidate from its inputs and enter it in the ledger; finds itself on a rerun."""
     from jobs.recipes import recipe
