@@ -36,7 +36,7 @@ def run(settings: Settings, ds: str, recipe: Recipe) -> dict[str, Any]:
     known = ledger.get(found.release_id)
     if known is None or known.state in (State.BUILDING, State.FAILED):
         _write(settings.releases / found.release_id, found)
-        keep_models(settings.releases, found)
+        keep_models(settings.releases / found.release_id, found, settings.releases)
     row = ledger.begin(found.release_id, ds, actor="begin")
     return {"release_id": row.release_id, "day": ds, "state": row.state, "code": found.code, "recipe": recipe.name,
             "refresh_of": refresh and refresh.of}
@@ -65,13 +65,13 @@ def name(
                       device=device, refresh=refresh)
 
 
-def keep_models(releases: Path, found: Provenance) -> None:
-    """A refresh's models, copied from its base byte by byte; those that are there already stay. MarqueeError where a
+def keep_models(folder: Path, found: Provenance, releases: Path) -> None:
+    """A refresh's models in `folder`, copied from its base byte by byte; those that are there already stay. MarqueeError where a
     copy is not what the provenance says."""
     if found.refresh is None:
         return
     for model, sha256 in found.refresh.models.items():
-        path, source = releases / found.release_id / model, releases / found.refresh.of / model
+        path, source = folder / model, releases / found.refresh.of / model
         if path.is_file() and file_entry(path).sha256 == sha256:
             continue
         aside = path.with_name(f".{path.name}.new")
