@@ -17,7 +17,7 @@ from contracts.errors import MarqueeError, UsageError
 from contracts.marts import MARTS, TRAINING, tag_name
 from contracts.release import PROVENANCE, SPEC, Provenance, ReleaseSpec, canonical, file_entry, payload_digest
 from contracts.settings import REPOSITORY, Settings
-from contracts.tags import TagRecord, tag_file, training_file
+from contracts.tags import tag_file, training_file
 from jobs import runtime
 from jobs.lake import read
 from jobs.recipes import recipe
@@ -96,20 +96,21 @@ def _data_gone(settings: Settings, provenance: Provenance) -> str | None:
         now = {MARTS: read.tag_record(settings, day), TRAINING: read.training_record(settings, day)}
         for namespace, was in ((MARTS, provenance.tag), (TRAINING, provenance.training)):
             for name, version in sorted(was.tables.items()):
-                there = now[namespace].tables.get(name)
+                there, table = now[namespace].tables.get(name), f"{namespace}.{name.removeprefix(f'{namespace}.')}"
                 if there is None or there.logical_hash != version.logical_hash:
-                    return f"{namespace}.{name} of {day} has changed since: rows were erased or corrected"
-                if not _is_pinned(settings, namespace, name, now[namespace]):
-                    return f"{namespace}.{name} at tag {tag_name(day)} is gone: snapshots were expired"
+                    return f"{table} of {day} has changed since: rows were erased or corrected"
+                if not _is_pinned(settings, table, day, there.snapshot_id):
+                    return f"{table} at tag {tag_name(day)} is gone: snapshots were expired"
     except UsageError as error:
         return f"the tag is gone: {error}"
     return None
 
 
-def _is_pinned(settings: Settings, namespace: str, name: str, record: TagRecord) -> bool:
-    table, snapshot = read.open_table(settings, f"{namespace}.{name}"), record.tables[name].snapshot_id
-    if namespace == MARTS:
-        pinned = table.refs().get(tag_name(record.ds))
+def _is_pinned(settings: Settings, name: str, day: str, snapshot: int) -> bool:
+    """The marts are held by the night's tag, training tables by a snapshot that has not been expired."""
+    table = read.open_table(settings, name)
+    if name.startswith(f"{MARTS}."):
+        pinned = table.refs().get(tag_name(day))
         return pinned is not None and pinned.snapshot_id == snapshot
     return table.snapshot_by_id(snapshot) is not None
 
