@@ -45,11 +45,13 @@ def passed(result: dict[str, Any]) -> str:
     doc_md="""
 ### Why it exists
 Turns the day that has landed (`ds`, the start of the data interval) into the lake's next state, a training set, and a
-judged candidate release. Its last task adds the candidate as a partition of the `candidate` asset; `promote` asks.
+judged candidate release: newly trained, or an index refresh with live's models (`MARQUEE_RETRAIN`; **train.decide** says
+which, and why). Its last task adds the candidate as a partition of the `candidate` asset; `promote` asks.
 
 ### What breaks
 - **land.check**: the day has not landed, or is wrong. The last log line names file and field. Land it, clear the task.
 - **ingest**, **warehouse**: an expectation or a dbt test failed. Nothing was published; yesterday's lake stands.
+- **features.live_quality**: the live release's files are gone or do not load. Restore them, or roll back.
 - **features.materialise**: online rows differ too much from what live was trained on. Yesterday's rows stay.
 - **judge.judge**: *blocked* names the gates. Nothing is wrong with the night itself: the candidate is not good enough.
 
