@@ -37,6 +37,7 @@ def write(settings: Settings, nights: Sequence[LiveQuality]) -> str | None:
             for (name, title), panel in zip(row, axes):
                 _panel(panel, nights, name, title)
         figure.axes[0].legend(loc="best")
+        figure.supxlabel("vertical lines: another release from here on; solid ones: with other models", fontsize=8)
         figure.autofmt_xdate()
         for suffix, metadata in (("svg", {"Date": None}), ("png", {})):
             aside = folder / f".live.{suffix}.{os.getpid()}"
@@ -70,4 +71,4 @@ def _panel(axes, nights: Sequence[LiveQuality], name: str, title: str) -> None:
             if before.release_id != after.release_id:
                 models = before.figures["trained_by"] != after.figures["trained_by"]
                 axes.axvline(date.fromisoformat(after.ds), color=colour, linewidth=0.8, linestyle="-" if models else ":")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * max([v for night in nights if (v := value(night, name)) == v and v > 0], default=1.0))
