@@ -74,6 +74,16 @@ class ReleaseSpec(BaseModel):
     counts_day: str = ""
 
 
+class Refresh(BaseModel):
+    """An index refresh: the models of release `of`, byte by byte, over tonight's catalogue and counts."""
+
+    of: str
+    trained_by: str = Field(description="the release whose build trained the models: `of`, or what that refreshed")
+    trained_day: str
+    models: dict[str, str] = Field(description="file name to SHA-256: both towers, and the ranker where it is a model")
+    spec: ReleaseSpec = Field(description="of release `of`: how its ranker and query tower are used")
+
+
 class Provenance(BaseModel):
     """Where a release comes from; written first, by `marquee release begin`. The build steps read their day, tag and
     time split from it. `tables` are logical hashes; snapshot ids are annotations for reading."""
@@ -86,6 +96,19 @@ class Provenance(BaseModel):
     recipe: dict[str, Any]
     seed: int
     libraries: dict[str, str]
+    threads: int | None = None
+    device: str | None = None
+    refresh: Refresh | None = None
+
+    @property
+    def trained_by(self) -> str:
+        """The release whose build trained the models that this one serves with."""
+        return self.refresh.trained_by if self.refresh else self.release_id
+
+    @property
+    def trained_day(self) -> str:
+        """The night of which they learnt."""
+        return self.refresh.trained_day if self.refresh else self.day
 
 
 class FileEntry(BaseModel):

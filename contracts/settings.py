@@ -6,10 +6,12 @@ The embedded defaults need no variable at all; production sets addresses and not
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -60,6 +62,14 @@ class Settings(BaseSettings):
     nightly_cron: str = Field("0 3 * * *", description="when the nightly run starts (UTC)")
     nightly_until: str = Field("", description="no scheduled night after this day (a demo's past world); empty: no end")
     night_due: str = Field("08:00", description="a night that still runs at this hour (UTC) is told; empty: never")
+    retrain: Literal["every_night", "every_n_nights", "on_decay"] = Field(
+        "every_night", description="when models are trained anew; on the other nights the index is refreshed with live's models")
+    retrain_nights: int = Field(7, ge=1, description="live's models are trained anew when they are so many nights old: "
+                                                     "every_n_nights, and at the latest for on_decay")
+    retrain_decay: float = Field(0.1, gt=0, lt=1, description="on_decay: relative loss of live quality that is too much")
+    retrain_window: int = Field(3, ge=1, description="on_decay: the mean of so many newest nights is held against the mean of "
+                                                     "as many first nights of the same models")
+    unattended_refresh: bool = Field(False, description="an index refresh that passes every gate goes live without a person")
     notify_webhook: str = Field("", description="notifications go here; with no mail address either: a file under home")
     notify_smtp: str = Field("", description="mail server: smtp://user:password@host:port, or smtps://; empty: no mail")
     notify_from: str = Field("marquee@localhost", description="sender of the mails")
@@ -127,9 +137,14 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """The settings of this process; `MARQUEE_HOME/settings.env` fills what the environment leaves open.
+    """The settings of this process; `MARQUEE_HOME/settings.env` fills what the environment leaves open. UsageError names
+    a variable whose value will not do.
 
     Not cached: tests and the demo change the environment between calls.
     """
     home = Path(os.environ.get("MARQUEE_HOME") or REPOSITORY / ".marquee").absolute()
-    return Settings(_env_file=home / "settings.env", home=home)
+    try:
+        return Settings(_env_file=home / "settings.env", home=home)
+    except ValidationError as error:
+        wrong = "; ".join(f"MARQUEE_{'_'.join(map(str, e['loc'])).upper()}={e['input']}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"settings (environment, {home / 'settings.env'}): {wrong}") from None

@@ -45,11 +45,13 @@ def passed(result: dict[str, Any]) -> str:
     doc_md="""
 ### Why it exists
 Turns the day that has landed (`ds`, the start of the data interval) into the lake's next state, a training set, and a
-judged candidate release. Its last task adds the candidate as a partition of the `candidate` asset; `promote` asks.
+judged candidate release: newly trained, or an index refresh with live's models (`MARQUEE_RETRAIN`; **train.decide** says
+which, and why). Its last task adds the candidate as a partition of the `candidate` asset; `promote` asks.
 
 ### What breaks
 - **land.check**: the day has not landed, or is wrong. The last log line names file and field. Land it, clear the task.
 - **ingest**, **warehouse**: an expectation or a dbt test failed. Nothing was published; yesterday's lake stands.
+- **features.live_quality**: the live release's files are gone or do not load. Restore them, or roll back.
 - **features.materialise**: online rows differ too much from what live was trained on. Yesterday's rows stay.
 - **judge.judge**: *blocked* names the gates. Nothing is wrong with the night itself: the candidate is not good enough.
 
@@ -88,24 +90,34 @@ def nightly() -> None:
         def tonight(dag_run: Any = None) -> bool:
             return dag_run.run_type != "backfill"
 
+        quality = Marquee(task_id="live_quality", arguments=["live-quality", *NIGHT, "--json"],
+                          doc_md="**What is live, on the day that landed**, before anything learns from it and while the online rows "
+                                 "are those that members had. `marquee live-quality` shows the nights. Red: live's files are gone, or "
+                                 "its shadow server did not come up; see the last line.")
         materialise = Marquee(task_id="materialise", arguments=["materialise", *NIGHT], **SPARK,
                               doc_md="**Online rows**, after comparison with what live was trained on. Red: yesterday's rows stay.")
-        examples >> tonight() >> materialise
+        examples >> tonight() >> quality >> materialise
 
     @task_group
     def train() -> str:
         """One release, built in order. The id is known first, so that a rerun finds its own work."""
+        decide = Marquee(task_id="decide", arguments=["release", "decide", *NIGHT], returns="said",
+                         doc_md="**Train, or refresh the index with live's models** (`MARQUEE_RETRAIN`). Its log and its return value "
+                                "say which, and why. Another answer: `marquee release decide --ds DAY --action retrain --reason …`, "
+                                "then clear **begin** with downstream.")
         begin = Marquee(task_id="begin", arguments=["release", "begin", *NIGHT], returns="release_id",
-                        doc_md="**Names the candidate** from its inputs: data, code, recipe, seed.")
+                        doc_md="**Names the candidate** from its inputs: data, code, recipe, seed; for a refresh also the "
+                               "release whose models it keeps.")
         release = ["--release", "{{ ti.xcom_pull('train.begin') }}"]
-        towers = Marquee(task_id="towers", arguments=["towers", *release], doc_md="**Two towers**, to ONNX. Curves are in MLflow.")
+        towers = Marquee(task_id="towers", arguments=["towers", *release], doc_md="**Two towers**, to ONNX. Curves are in MLflow. "
+                                                                                          "A refresh keeps live's.")
         index = Marquee(task_id="index", arguments=["index", *release],
                         doc_md="**Embeds every title, loads the collection.** Red with *connection*: is Milvus up (`marquee status`)?")
         ranker = Marquee(task_id="ranker", arguments=["ranker", *release],
-                         doc_md="**Ranker**, on days that the towers have not seen.")
+                         doc_md="**Ranker**, on days that the towers have not seen. A refresh keeps live's.")
         seal = Marquee(task_id="seal", arguments=["release", "seal", *release], returns="release_id",
                        doc_md="**Payload digest**: from here the release does not change.")
-        begin >> towers >> index >> ranker >> seal
+        decide >> begin >> towers >> index >> ranker >> seal
 
     @task_group
     def judge() -> None:
@@ -118,7 +130,19 @@ def nightly() -> None:
         def offer(candidate: str, outlet_events: Any = None) -> None:
             outlet_events[CANDIDATE].add_partitions(candidate)
 
-        offer(verdict.output)
+        offered = offer(verdict.output)
+        if SETTINGS.unattended_refresh:
+            refresh = Marquee(task_id="refresh", arguments=["release", "refresh", "--release", "{{ ti.xcom_pull('train.seal') }}"],
+                              returns="outcome",
+                              doc_md="**An index refresh goes live without a person** (`MARQUEE_UNATTENDED_REFRESH`). *ask*: the log says "
+                                     "why a person decides. Red: the swap or the probe failed; live is as it was.")
+
+            @task.short_circuit(doc_md="**Skips the question** where the refresh is live already.", retries=0)
+            def undecided(outcome: str) -> bool:
+                return outcome == "ask"
+
+            verdict >> refresh
+            undecided(refresh.output) >> offered
 
     land() >> ingest >> warehouse >> features() >> train() >> judge()
 

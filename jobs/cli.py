@@ -96,7 +96,39 @@ def materialise(ds: Ds) -> None:
     runtime.emit(step.run(load(), ds))
 
 
+@app.command("live-quality")
+def live_quality(
+    ds: Annotated[str | None, typer.Option("--ds", help="the night that has landed; without it: every night that was measured")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score what is live on the day that landed, before anything learns from it; kept in the ledger, plotted."""
+    import json
+
+    from jobs.evaluation import live_quality as step
+    settings = load()
+    found = step.run(settings, ds) if ds else {"nights": step.history(settings)}
+    if as_json:
+        print(json.dumps(found, default=str, sort_keys=True))
+        return
+    nights = [n for n in step.history(settings) if ds in (None, n["ds"])]
+    print(found.get("skipped") or step.as_text(nights))
+
+
 # --- build a release ----------------------------------------------------------------------------------------------
+
+@release_app.command()
+def decide(
+    ds: Ds,
+    action: Annotated[str | None, typer.Option(help="retrain or refresh, in place of the policy's answer; needs --reason")] = None,
+    reason: Annotated[str, typer.Option(help="why; with --action")] = "",
+    actor: Annotated[str, typer.Option(help="who; with --action")] = "cli",
+) -> None:
+    """Whether the night trains models anew or refreshes the index with live's (MARQUEE_RETRAIN), and why."""
+    from jobs.recipes import recipe
+    from jobs.release import retraining as step
+    settings = load()
+    runtime.emit(step.run(settings, ds, recipe(settings.recipe), action, reason, actor))
+
 
 @release_app.command()
 def begin(ds: Ds) -> None:
@@ -120,12 +152,15 @@ def towers(
 
 
 @app.command()
-def index(release: Release) -> None:
+def index(
+    release: Release,
+    files_only: Annotated[bool, typer.Option("--files-only", help="write the files, leave Milvus alone")] = False,
+) -> None:
     """Embed every title, write what serving reads, load the Milvus collection, check it."""
     from jobs.index import build as step
     from jobs.recipes import recipe
     settings = load()
-    runtime.emit(step.run(settings, release, recipe(settings.recipe).index))
+    runtime.emit(step.run(settings, release, recipe(settings.recipe).index, files_only))
 
 
 @app.command()
@@ -207,6 +242,13 @@ def record(
     runtime.emit(step.record(load(), release, step.QuestionAddress(dag_id, run_id, task_id)))
 
 
+@release_app.command()
+def refresh(release: Release) -> None:
+    """Make an index refresh live without a person, where MARQUEE_UNATTENDED_REFRESH says so; else say why one is asked."""
+    from jobs.release import unattended as step
+    runtime.emit(step.run(load(), release))
+
+
 @release_app.command("rollback")
 def rollback(
     reason: Annotated[str, typer.Option(help="why")],
@@ -248,6 +290,21 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
     """What differs between two releases: data, code, recipe, files, figures."""
     from jobs.release import inspect as step
     print(step.diff(load(), one, other, as_json))
+
+
+@release_app.command()
+def rebuild(
+    release: str,
+    keep: Annotated[bool, typer.Option("--keep", help="leave the rebuilt files in place")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build a release again from its tag, aside: the same payload digest, which files differ, or why it cannot be."""
+    import json
+
+    from jobs.release import rebuild as step
+    found = step.run(load(), release, keep)
+    print(json.dumps(found) if as_json else step.as_text(found))
+    raise typer.Exit(0 if found["outcome"] == step.SAME else 1)
 
 
 @app.command()

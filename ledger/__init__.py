@@ -8,11 +8,12 @@ Imports `contracts` and nothing else of the project. Not here: files of releases
     pointer                 pointer.py     one row per arm, compare-and-swap
     replicas                               leases of serving processes
     eligibility_log         eligibility.py numbered, append-only
+    live_quality, decisions nights.py      what nights leave besides releases
 """
 
 from ledger.errors import ForbiddenTransition, StaleVersion, UnknownRelease
 from ledger.ledger import Ledger, open_ledger
-from ledger.rows import Pointer, ReleaseRow, Replica, Transition
+from ledger.rows import Decision, LiveQuality, Pointer, ReleaseRow, Replica, Transition
 
-__all__ = ["ForbiddenTransition", "Ledger", "Pointer", "ReleaseRow", "Replica", "StaleVersion", "Transition",
-           "UnknownRelease", "open_ledger"]
+__all__ = ["Decision", "ForbiddenTransition", "Ledger", "LiveQuality", "Pointer", "ReleaseRow", "Replica", "StaleVersion",
+           "Transition", "UnknownRelease", "open_ledger"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -11,12 +11,12 @@ from contracts import clock
 from contracts.eligibility import Record
 from contracts.release import CONTROL_ARM, State
 from contracts.settings import Settings
-from ledger import database, eligibility, journal
+from ledger import database, eligibility, journal, nights
 from ledger import pointer as pointers
 from ledger.database import reading, writing
 from ledger.errors import StaleVersion
 from ledger.journal import By
-from ledger.rows import Pointer, ReleaseRow, Replica, Transition
+from ledger.rows import Decision, LiveQuality, Pointer, ReleaseRow, Replica, Transition
 from ledger.schema import CURSORS, RELEASES, REPLICAS
 
 
@@ -86,6 +86,11 @@ class Ledger:
         with reading(self.engine) as connection:
             return pointers.read(connection, arm)
 
+    def arms(self) -> list[str]:
+        """Every arm that has a pointer."""
+        with reading(self.engine) as connection:
+            return pointers.arms(connection)
+
     def propose(self, candidate: str, expected_version: int, arm: str = CONTROL_ARM) -> Pointer:
         """Asks every replica to load `candidate`; version 0 where the arm has no pointer yet."""
         with writing(self.engine) as connection:
@@ -147,6 +152,29 @@ class Ledger:
         """A replica stops: nobody waits for it."""
         with writing(self.engine) as connection:
             connection.execute(delete(REPLICAS).where(REPLICAS.c.replica_id == replica_id))
+
+    # --- nights -------------------------------------------------------------------------------------------------
+
+    def keep_live_quality(self, release_id: str, ds: str, arm: str, figures: dict[str, Any]) -> LiveQuality:
+        """Keeps the figures of a night; those that are there already stay, and are returned."""
+        with writing(self.engine) as connection:
+            journal.release(connection, release_id)
+            return nights.keep_quality(connection, release_id, ds, arm, self._now(), figures)
+
+    def live_quality(self, release_id: str | None = None) -> list[LiveQuality]:
+        """Of a release, or of all; oldest night first."""
+        with reading(self.engine) as connection:
+            return nights.quality(connection, release_id)
+
+    def decision(self, ds: str) -> Decision | None:
+        """Whether night `ds` trains or refreshes; None where nobody has decided yet."""
+        with reading(self.engine) as connection:
+            return nights.decision(connection, ds)
+
+    def decide(self, ds: str, action: Literal["retrain", "refresh"], base: str | None, reason: str, actor: str) -> Decision:
+        """Keeps the decision, in place of an earlier one for the same night."""
+        with writing(self.engine) as connection:
+            return nights.decide(connection, Decision(ds, action, base, reason, actor, self._now()))
 
     # --- eligibility --------------------------------------------------------------------------------------------
 

@@ -21,6 +21,10 @@ def read(connection: Connection, arm: str) -> Pointer | None:
     return Pointer(**row) if row else None
 
 
+def arms(connection: Connection) -> list[str]:
+    return list(connection.execute(select(POINTER.c.arm).order_by(POINTER.c.arm)).scalars())
+
+
 def propose(connection: Connection, candidate: str, expected_version: int, arm: str = CONTROL_ARM) -> Pointer:
     """Asks replicas to load `candidate`. Version 0 stands for an arm that has no pointer yet."""
     journal.release(connection, candidate)

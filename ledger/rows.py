@@ -50,6 +50,29 @@ class Pointer:
 
 
 @dataclass(frozen=True)
+class LiveQuality:
+    """How well the release that `arm` had live did on day `ds`, which it had not seen."""
+
+    release_id: str
+    ds: str
+    arm: str
+    at: datetime
+    figures: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What night `ds` does: `retrain`, or `refresh` with the models of `base`."""
+
+    ds: str
+    action: Literal["retrain", "refresh"]
+    base: str | None
+    reason: str
+    actor: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Replica:
     """A serving process with an unexpired lease: what it has loaded, what it serves."""
 

@@ -107,6 +107,27 @@ ELIGIBILITY = Table(
     Index("eligibility_by_subject", "title_id", "kind", "window_id"),
 )
 
+# how well the release that an arm had live did on a day that it had not seen; written once
+LIVE_QUALITY = Table(
+    "live_quality", METADATA,
+    Column("release_id", String(64), ForeignKey("releases.release_id"), primary_key=True),
+    Column("ds", String(10), primary_key=True),
+    Column("arm", String(64), primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("figures", JSON, nullable=False),
+)
+
+# what a night does about the models: trains them, or refreshes the index with those of `base`
+DECISIONS = Table(
+    "decisions", METADATA,
+    Column("ds", String(10), primary_key=True),
+    Column("action", String(16), nullable=False),
+    Column("base", String(64), ForeignKey("releases.release_id")),
+    Column("reason", String, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
 # how far a reader of landed folders has come
 CURSORS = Table(
     "cursors", METADATA,

@@ -54,7 +54,8 @@ def run(settings: Settings, source: str, data: Path | None, recipe: str, approve
     with service_user(settings) as airflow:
         partition = _night(settings, airflow, ds)
         release = partition.rpartition(".")[0]
-        _question(settings, airflow, partition, approve)
+        if not _went_live(settings, release):
+            _question(settings, airflow, partition, approve)
     summary.show(settings, release)
 
 
@@ -161,6 +162,14 @@ def interval(settings: Settings, ds: str) -> dict[str, str]:
     if start > datetime.now(UTC):
         raise UsageError(f"the night of {ds} lies in this machine's future; is its clock right?")
     return {"logical_date": start.isoformat(), "data_interval_start": start.isoformat(), "data_interval_end": end.isoformat()}
+
+
+def _went_live(settings: Settings, release: str) -> bool:
+    """An index refresh that no person was asked about."""
+    from ledger import open_ledger
+
+    pointer = open_ledger(settings).pointer()
+    return settings.unattended_refresh and pointer is not None and pointer.release_id == release
 
 
 # --- the question ---------------------------------------------------------------------------------------------------

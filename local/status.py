@@ -46,7 +46,16 @@ def live(settings: Settings) -> dict[str, Any] | None:
         "evidence_digest": row.evidence_digest,
         "approver": approval.actor if approval else None,
         "reason": approval.reason if approval else None,
+        "quality": quality(ledger.live_quality(pointer.release_id)),
     }
+
+
+def quality(nights: list) -> dict[str, Any] | None:
+    """What the newest night that was measured says of the live release; None before the first."""
+    if not nights:
+        return None
+    night = nights[-1]
+    return {"ds": night.ds} | {name: night.figures[name] for name in ("requests", "recall_at_200", "ndcg_at_10", "models_age_days")}
 
 
 def pending(settings: Settings) -> list[dict[str, Any]]:
@@ -88,6 +97,9 @@ def _for_a_person(found: dict[str, Any]) -> str:
         table.add_row(name, address, "[green]answers[/]" if answers else "[red]does not answer[/]")
     if current := found["live"]:
         table.add_row("Live", current["release_id"], f"approved by {current['approver']}: {current['reason']}")
+        if night := current["quality"]:
+            table.add_row("", f"on {night['ds']}", f"recall@200 {night['recall_at_200']:.4f}, NDCG@10 {night['ndcg_at_10']:.4f} over "
+                          f"{night['requests']} requests; models {night['models_age_days']} days old (`marquee live-quality`)")
     else:
         table.add_row("Live", "nothing yet", "")
     for question in found["pending"]:

@@ -13,6 +13,7 @@ from feast import FeatureStore
 
 from contracts.errors import MarqueeError
 from contracts.marts import FEATURE_SERVICE
+from contracts.release import PROVENANCE, Provenance
 from contracts.settings import Settings
 from feature_repo.store import apply, open_store
 from jobs import runtime
@@ -20,7 +21,7 @@ from jobs.examples import distribution
 from jobs.examples.distribution import LIMITS, Distribution, Limits
 from jobs.examples.population import described, online_rows, profile_path
 from jobs.lake import read
-from ledger import open_ledger
+from ledger import ReleaseRow, open_ledger
 
 CHUNK = 10_000
 """Profiles a write: one transaction on SQLite, one pipeline on Redis."""
@@ -64,14 +65,20 @@ def _live_distributions(settings: Settings) -> tuple[str, dict[str, Distribution
     pointer = ledger.pointer()
     if pointer is None or pointer.release_id is None:
         return None
-    release = ledger.get(pointer.release_id)
-    path = profile_path(settings, str(release.day))
+    day = _trained_day(settings, ledger.get(pointer.release_id))
+    path = profile_path(settings, day)
     try:
         return pointer.release_id, distribution.load(path)
     except FileNotFoundError as error:
         raise MarqueeError(
             f"online rows kept as they were: live release {pointer.release_id} has no {path.name} to compare with; "
-            f"run `marquee examples --ds {release.day}`") from error
+            f"run `marquee examples --ds {day}`") from error
+
+
+def _trained_day(settings: Settings, release: ReleaseRow) -> str:
+    """The night whose rows the release's models were trained beside; an index refresh has those of an earlier one."""
+    path = settings.releases / release.release_id / PROVENANCE
+    return Provenance.model_validate_json(path.read_text()).trained_day if path.is_file() else release.day
 
 
 def _write(store: FeatureStore, view: str, table: pa.Table) -> int:

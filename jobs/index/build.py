@@ -41,8 +41,9 @@ from ledger import open_ledger
 DAY_SECONDS = 86400.0
 
 
-def run(settings: Settings, release_id: str, config: IndexConfig) -> dict:
+def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bool = False) -> dict:
     """Builds everything that serving reads of the catalogue; a rerun writes equal bytes and keeps a right collection.
+    `files_only`: without the collection, which is a cache of the files.
 
     Raises UsageError where the release was not begun or has no towers, MarqueeError where a check fails.
     """
@@ -69,6 +70,8 @@ def run(settings: Settings, release_id: str, config: IndexConfig) -> dict:
     _write_array(folder / ITEM_VECTORS, vectors_TD)
     for name, rows in ((TITLES, table), (TRANSITIONS, following), (FALLBACK, orders)):
         _write_table(folder / name, rows)
+    if files_only:
+        return {"release_id": release_id, "titles": len(table), "collection": None}
 
     at = catalogue.seconds(split.judge_end)
     wanted = collection.collection_rows(table["title_id"].to_pylist(), vectors_TD, state, at)

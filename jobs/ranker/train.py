@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
-from contracts.release import Provenance, ReleaseSpec, collection_name
+from contracts.release import Provenance, ReleaseSpec, collection_name, file_entry
 from contracts.settings import Settings
 from contracts.transitions import TransitionTable
 from jobs.lake import read
@@ -44,10 +44,13 @@ INPUTS = (names.QUERY_TOWER, names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS
 
 
 def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, Any]:
-    """Trains, writes, and records the run in MLflow."""
+    """Trains, writes, and records the run in MLflow; an index refresh keeps the ranker of its base."""
+    provenance = _provenance(settings.releases / release_id)
+    if provenance.refresh:
+        return keep(settings, settings.releases / release_id, provenance)
     result = train(settings, release_id, config)
     folder = settings.releases / release_id
-    tracking.record(settings, _provenance(folder), config, result, folder)
+    tracking.record(settings, provenance, config, result, folder)
     return result
 
 
@@ -92,6 +95,20 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
         "validation_requests": len(validation), "title_features_differing": int(differing[0]),
         "title_features_compared": int(differing[1]),
     }
+
+
+def keep(settings: Settings, folder: Path, provenance: Provenance) -> dict[str, Any]:
+    """Writes spec.json for the base's ranker over tonight's titles. Raises MarqueeError where ranker.txt is not the base's."""
+    refresh, markets = provenance.refresh, _Marts(settings, tag_name(provenance.day)).markets()
+    there = {names.RANKER: file_entry(folder / names.RANKER).sha256} if (folder / names.RANKER).is_file() else {}
+    if there.get(names.RANKER) != refresh.models.get(names.RANKER):
+        raise MarqueeError(f"{folder / names.RANKER} is not that of {refresh.of}: run `marquee release begin` again")
+    spec = refresh.spec.model_copy(update={
+        "release_id": provenance.release_id, "day": provenance.day, "collection": collection_name(provenance.release_id),
+        "markets": markets, "counts_day": str(provenance.tag.split.counts_day),
+    })
+    _aside(folder / names.SPEC, spec.model_dump_json(indent=1) + "\n")
+    return {"release_id": provenance.release_id, "kept_from": refresh.of, "kind": spec.ranker.kind, "reason": spec.ranker.reason}
 
 
 def sample(requests: list[Request], config: RankerConfig) -> list[Request]:

@@ -86,8 +86,8 @@ def evidence_path(root: Path, name: str) -> Path:
 def verify(settings: Settings, release: str) -> Manifest:
     """The manifest, after every size, SHA-256 and digest in it was computed anew; MarqueeError names what differs."""
     root, found = folder(settings, release), manifest(settings, release)
-    wrong = [name for name, entry in found.payload.files.items() if not _same(root / name, entry)]
-    wrong += [name for name, entry in found.evidence.items() if not _same(evidence_path(root, name), entry)]
+    wrong = [name for name, entry in found.payload.files.items() if not is_whole(root / name, entry)]
+    wrong += [name for name, entry in found.evidence.items() if not is_whole(evidence_path(root, name), entry)]
     if payload(settings, release) != found.payload:
         wrong.append(PAYLOAD)
     if wrong:
@@ -101,5 +101,6 @@ def verify(settings: Settings, release: str) -> Manifest:
     return found
 
 
-def _same(path: Path, entry: FileEntry) -> bool:
+def is_whole(path: Path, entry: FileEntry) -> bool:
+    """The file is there and is what its entry says."""
     return path.is_file() and file_entry(path) == entry

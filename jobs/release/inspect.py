@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.errors import MarqueeError, UsageError
-from contracts.release import EVIDENCE
+from contracts.release import EVIDENCE, Provenance
 from contracts.settings import Settings
 from jobs.release import files
 from jobs.release.files import verify
@@ -42,10 +42,13 @@ def show(settings: Settings, release: str, as_json: bool) -> str:
         return json.dumps(found, default=str)
     head = [[key, str(found[key] or "-")] for key in ("release_id", "day", "state", "live", "payload_digest", "evidence_digest",
                                                       "compared_with", "verdict")]
-    head += [["tag", found["tag"]], ["code", _short(found["code"])], ["recipe", found["recipe"]]] if found["provenance"] else []
+    head += [["models", found["models"]], ["tag", found["tag"]], ["code", _short(found["code"])], ["recipe", found["recipe"]]] if found["provenance"] else []
     parts = [_table(("", ""), head)]
     if found["gates"]:
         parts.append(_table(("gate", ""), [[name, value] for name, value in _flat(found["gates"]).items()]))
+    if found["live_quality"]:
+        nights = [[q["ds"], q["arm"], *(f"{q['figures'][name]:.4f}" for name in ("recall_at_200", "ndcg_at_10"))] for q in found["live_quality"]]
+        parts.append(_table(("live on the night of", "arm", "recall@200", "NDCG@10"), nights))
     history = [[f"{t['at']:%Y-%m-%d %H:%M:%S}", t["actor"], _arrow(t), t["reason"]] for t in found["transitions"]]
     return "\n".join([*parts, _table(("when (UTC)", "who", "what", "why"), history)])
 
@@ -80,8 +83,16 @@ def describe(settings: Settings, release: str) -> dict[str, Any]:
         "provenance": provenance and provenance.model_dump(mode="json"),
         "tag": provenance and f"{provenance.tag.first} to {provenance.tag.last}",
         "code": provenance and provenance.code, "recipe": recipe.get("name", "-"),
+        "models": provenance and _models(provenance),
+        "live_quality": [asdict(q) for q in ledger.live_quality(release)],
         "transitions": [asdict(t) for t in ledger.transitions(release)],
     }
+
+
+def _models(provenance: Provenance) -> str:
+    if provenance.refresh is None:
+        return "trained by this release"
+    return f"kept from {provenance.refresh.of}, trained by {provenance.trained_by}"
 
 
 def _summary(ledger: Ledger, row: ReleaseRow, live: bool) -> dict[str, Any]:

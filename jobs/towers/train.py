@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.content import Content, content_matrix, in_force
-from contracts.errors import UsageError
+from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
 from contracts.query import DEVICES, Profile, profile_features
 from contracts.release import ITEM_TOWER, PROVENANCE, QUERY_TOWER, Provenance, canonical, digest, file_entry
@@ -41,6 +41,8 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
     """
     folder = settings.releases / release_id
     provenance = read_provenance(folder)
+    if provenance.refresh:
+        return _kept(folder, provenance)
     marker = settings.work / release_id / MARKER
     done = None if force else _finished(marker, folder, config)
     if done:
@@ -76,6 +78,16 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
         [folder / QUERY_TOWER, folder / ITEM_TOWER],
     )
     return result
+
+
+def _kept(folder: Path, provenance: Provenance) -> dict:
+    """An index refresh trains nothing. Raises MarqueeError where its towers are not those of its base."""
+    wrong = [name for name in (QUERY_TOWER, ITEM_TOWER)
+             if not (folder / name).is_file() or file_entry(folder / name).sha256 != provenance.refresh.models.get(name)]
+    if wrong:
+        raise MarqueeError(f"{folder}: {', '.join(wrong)} are not those of {provenance.refresh.of}: run `marquee release begin` again")
+    log.info("towers: kept from release %s, trained on %s", provenance.refresh.of, provenance.trained_day)
+    return {"release_id": provenance.release_id, "kept_from": provenance.refresh.of, "trained_day": provenance.trained_day}
 
 
 def read_provenance(folder: Path) -> Provenance:

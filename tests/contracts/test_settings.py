@@ -33,3 +33,9 @@ def test_every_setting_with_an_empty_default_says_what_empty_means():
     unexplained = [name for name, field in settings.Settings.model_fields.items()
                    if field.default == "" and name not in ("milvus_token", "airflow_password") and not field.description]
     assert not unexplained
+
+
+def test_a_value_that_will_not_do_is_named(home, monkeypatch):
+    monkeypatch.setenv("MARQUEE_RETRAIN", "sometimes")
+    with pytest.raises(settings.UsageError, match=r"MARQUEE_RETRAIN=sometimes: .*'every_n_nights'"):
+        settings.load()

@@ -34,12 +34,40 @@ def test_every_task_says_what_it_is(parsed):
 
 def test_the_night_in_order(parsed):
     tasks = parsed["dags"]["nightly"]["tasks"]
-    order = ["land.check", "land.launches", "ingest", "warehouse", "features.examples", "features.tonight", "features.materialise",
-             "train.begin", "train.towers", "train.index", "train.ranker", "train.seal", "judge.judge", "judge.offer"]
+    order = ["land.check", "land.launches", "ingest", "warehouse", "features.examples", "features.tonight",
+             "features.live_quality", "features.materialise", "train.decide", "train.begin", "train.towers", "train.index", "train.ranker", "train.seal", "judge.judge", "judge.offer"]
     assert set(order) == set(tasks)
     for before, after in pairwise(order):
         assert after in tasks[before]["downstream"], f"{before} >> {after}"
     assert parsed["dags"]["nightly"]["max_active_runs"] == 1
+
+
+def test_live_is_looked_at_before_anything_learns_from_the_day(parsed):
+    """Tonight's online rows have seen the day too."""
+    tasks = parsed["dags"]["nightly"]["tasks"]
+    assert tasks["features.live_quality"]["arguments"] == ["live-quality", "--ds", "{{ ds }}", "--json"]
+    assert tasks["features.live_quality"]["downstream"] == ["features.materialise"]
+    assert tasks["train.decide"]["downstream"] == ["train.begin"]
+
+
+def test_a_refresh_goes_live_without_a_person_only_where_the_settings_say_so(parsed, parse_dags, tmp_path):
+    assert "judge.refresh" not in parsed["dags"]["nightly"]["tasks"]
+    tasks = parse_dags(tmp_path, MARQUEE_UNATTENDED_REFRESH="true")["dags"]["nightly"]["tasks"]
+    assert tasks["judge.judge"]["downstream"] == ["judge.offer", "judge.refresh"]
+    assert tasks["judge.refresh"]["downstream"] == ["judge.undecided"]
+    assert tasks["judge.undecided"]["downstream"] == ["judge.offer"], "where nobody is asked, no question is opened"
+
+
+def test_a_blocked_night_is_red_with_the_reason_last(parsed):
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from dags.nightly import passed
+
+    assert passed({"verdict": "passed", "release_id": "r", "evaluation": "e"}) == "r.e"
+    with pytest.raises(AirflowFailException, match=r"^r is blocked, no question is opened: not_worse_than_live, answered$"):
+        passed({"verdict": "blocked", "release_id": "r", "evaluation": "e", "failed_gates": ["not_worse_than_live", "answered"]})
+    assert parsed["dags"]["launches"]["schedule"] != "NullTimetable", "launches do not wait for the night"
+    assert parsed["dags"]["launches"]["tasks"]["launches"]["pool"] == "launches", "and not for its pools"
 
 
 def test_writers_of_the_lake_share_one_slot(parsed):

@@ -11,7 +11,7 @@ from contracts.errors import UsageError
 from contracts.release import PROVENANCE, Provenance, State
 from contracts.tags import TableVersion, TagRecord, tag_file, training_file
 from jobs.recipes import nano
-from jobs.release import begin
+from jobs.release import begin, inputs
 from tests.jobs.release.conftest import DAY
 
 TAG = f"nightly_{DAY}"
@@ -33,7 +33,7 @@ def land(settings, snapshot: int = 1, rows_hash: str = "h") -> None:
 def code(monkeypatch, tmp_path) -> Path:
     """A source tree of the test's own: the real one changes while people work on it."""
     root = tmp_path / "repository"
-    for folder in begin.CODE:
+    for folder in inputs.CODE:
         (root / folder).mkdir(parents=True)
     (root / "jobs" / "step.py").write_text("print(1)\n")
     monkeypatch.setattr(begin, "REPOSITORY", root)
@@ -91,14 +91,14 @@ def test_every_input_changes_the_name(settings, code):
 
 
 def test_what_tools_leave_behind_is_no_code(settings, code):
-    before = begin.code_hash(code)
+    before = inputs.code_hash(code)
     for left in ("jobs/__pycache__/step.pyc", "dbt/target/manifest.json", "dbt/logs/dbt.log", "jobs/.hidden", "docs/page.md"):
         path = code / left
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    assert begin.code_hash(code) == before
+    assert inputs.code_hash(code) == before
     (code / "dbt" / "model.sql").write_text("select 1")
-    assert begin.code_hash(code) != before
+    assert inputs.code_hash(code) != before
 
 
 @pytest.mark.parametrize("ds", ["yesterday", "2026-02-30", "20260331", ""])

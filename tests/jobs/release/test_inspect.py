@@ -47,3 +47,13 @@ def test_a_release_that_has_only_begun_can_be_shown(settings, ledger):
 def test_an_unknown_release_is_wrong_use(settings):
     with pytest.raises(UsageError, match="no release 'r9'"):
         inspect.show(settings, "r9", as_json=False)
+
+
+def test_show_says_whose_models_and_how_the_release_did_live(settings, ledger, make):
+    make("r1")
+    ledger.keep_live_quality("r1", "2026-04-01", "control", {"recall_at_200": 0.61237, "ndcg_at_10": 0.2})
+    text = inspect.show(settings, "r1", as_json=False)
+    assert "trained by this release" in text
+    assert "2026-04-01" in text
+    assert "0.6124" in text
+    assert json.loads(inspect.show(settings, "r1", as_json=True))["live_quality"][0]["figures"]["ndcg_at_10"] == 0.2
