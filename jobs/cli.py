@@ -227,7 +227,7 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
 
 @app.command()
 def launches() -> None:
-    """Append landed title and licence versions to the eligibility log; closures at once."""
+    """Append landed title and licence versions to the eligibility log, and new and changed titles to the overlays."""
     from jobs.release import launches as step
     runtime.emit(step.run(load()))
 

@@ -39,7 +39,7 @@ def swap(settings: Settings, release: str, question: QuestionAddress, load_secon
     if row.state in (State.PROBING, State.LIVE):
         return {"release_id": release, "state": row.state, "changed": False}
     answer = _checked(ledger, settings, row, question)
-    launches.catch_up(settings, ledger)
+    launches.bring_up(settings, ledger, [release])
     details = {**answer.details(question), "payload_digest": row.payload_digest, "evidence_digest": row.evidence_digest}
     two_phases(ledger, release, load_seconds, answer.responder, answer.reason, details, on_timeout=State.FAILED)
     return {"release_id": release, "state": State.PROBING, "changed": True, "approver": answer.responder}

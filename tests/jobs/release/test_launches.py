@@ -51,7 +51,7 @@ def eligible(ledger, title_id: str = "t1", limit: int = 18, at: int = NOON) -> s
 
 def test_landed_versions_enter_once(settings, ledger, land):
     land([title(1)], [window(1)])
-    assert launches.run(settings) == {"appended": 2, "head": 2, "malformed": 0, "reverted_overdue": False}
+    assert launches.run(settings) == {"appended": 2, "head": 2, "malformed": 0, "overlay": {}, "reverted_overdue": False}
     assert launches.run(settings)["appended"] == 0
     assert eligible(ledger) is None
     assert [r.closes_at for r in ledger.eligibility_since(0) if r.kind == "licence"] == [FAR]
