@@ -226,10 +226,12 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
 
 
 @app.command()
-def launches() -> None:
+def launches(
+    log_only: Annotated[bool, typer.Option("--log-only", help="the eligibility log, not the overlays")] = False,
+) -> None:
     """Append landed title and licence versions to the eligibility log, and new and changed titles to the overlays."""
     from jobs.release import launches as step
-    runtime.emit(step.run(load()))
+    runtime.emit(step.run(load(), log_only))
 
 
 # --- serve and look -----------------------------------------------------------------------------------------------

@@ -75,6 +75,11 @@ class Overlay:
     ids: frozenset[str] = frozenset()
     hash_A: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))  # of the A titles that arrived
 
+    @property
+    def changed(self) -> int:
+        """How many of the release's own titles are in the overlay."""
+        return len(self.rows_O) - len(self.hash_A)
+
 
 @dataclass(frozen=True, eq=False)
 class Release:

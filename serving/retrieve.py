@@ -54,7 +54,7 @@ def search(
         return search_exactly(release, eligibility, query_D, viewer, watched)
     size = release.spec.pool_size
     expression = search_filter(viewer.market, viewer.maturity_limit, viewer.at)
-    found = vectors.search(collection, query_D, expression, size + min(len(watched) + len(hidden), HIDDEN_MARGIN))
+    found = vectors.search(collection, query_D, expression, size + min(len(watched) + release.overlay.changed, HIDDEN_MARGIN))
     base = [title_id for title_id in found if title_id not in watched and title_id not in hidden][:size]
     return _with_overlay(release, eligibility, base, query_D, viewer, watched) if hidden else base
 

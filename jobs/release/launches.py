@@ -43,13 +43,14 @@ class Reading:
     malformed: int = 0
 
 
-def run(settings: Settings) -> dict[str, Any]:
+def run(settings: Settings, log_only: bool = False) -> dict[str, Any]:
     """Appends what is new to the log and to the overlays, and returns a probe that is overdue. MarqueeError, after
     everything else was appended, names the files that cannot be read (a closure may be in them), and the releases whose
-    overlay could not be made."""
+    overlay could not be made. `log_only` leaves the overlays to the next run: a night must not wait for a release that
+    cannot be brought up."""
     ledger = open_ledger(settings)
     overdue = ledger.resolve_overdue("launches")
-    return bring_up(settings, ledger, overlay.kept(ledger)) | {"reverted_overdue": overdue is not None}
+    return bring_up(settings, ledger, [] if log_only else overlay.kept(ledger)) | {"reverted_overdue": overdue is not None}
 
 
 def bring_up(settings: Settings, ledger: Ledger, releases: Iterable[str]) -> dict[str, Any]:
