@@ -1,6 +1,6 @@
 """Landing → first shelf that shows the title, and closure → last shelf that showed it.
 
-    python -m bench.launches [--launches 50] [--closures 50] [--period 60] [--seed 7] [--out results.jsonl]
+    python -m bench.launches [--launches 50] [--closures 50] [--period 60] [--every 20] [--seed 7] [--out results.jsonl]
     python -m bench.launches --table             # README's table, from the results
 
 One line of results an event; run again with the same file, it measures what has no line yet.
@@ -51,7 +51,7 @@ class Event:
 
     def result(self, options: argparse.Namespace) -> dict:
         seconds = max(0.0, (self.seen or self.landed) - self.landed)
-        return {"kind": self.kind, "number": self.number, "seed": options.seed, "period": options.period, "titles": options.titles,
+        return {"kind": self.kind, "number": self.number, "seed": options.seed, "period": options.period, "every": options.every, "titles": options.titles,
                 "market": self.market, "title_id": self.title_id, "seconds": round(seconds, 2)}
 
 
@@ -70,7 +70,7 @@ def planned(options: argparse.Namespace, done: set[tuple[str, int]]) -> list[Eve
 def measure(world: Home, address: str, events: Sequence[Event], options: argparse.Namespace, out: Path) -> list[dict]:
     """Lands every event when it is due and looks at shelves until all are done or time is up; returns what was measured."""
     stop, failures = threading.Event(), []
-    job = threading.Thread(target=_every_period, args=(world, options.period, stop, failures), daemon=True)
+    job = threading.Thread(target=_every_period, args=(world, options.period, options.every, stop, failures), daemon=True)
     job.start()
     begin, waiting, results = time.monotonic(), list(events), []
     closing: set[str] = set()
@@ -98,12 +98,12 @@ def measure(world: Home, address: str, events: Sequence[Event], options: argpars
     return results
 
 
-def _every_period(world: Home, period: float, stop: threading.Event, failures: list[Exception]) -> None:
-    """The job as the DAG runs it: at whole periods, one run at a time."""
+def _every_period(world: Home, period: float, every: float, stop: threading.Event, failures: list[Exception]) -> None:
+    """The job as the DAG runs it: at whole periods, one run at a time, each with several looks."""
     begin = time.monotonic()
     while not stop.wait(period - (time.monotonic() - begin) % period):
         try:
-            world.launches()
+            world.launches(max(0.0, period - every), every)
         except Exception as error:
             failures.append(error)
             return
@@ -156,7 +156,7 @@ def _land(world: Home, event: Event, shelves: Sequence[tuple[str, float, float, 
 def read(out: Path, options: argparse.Namespace) -> list[dict]:
     """Results of these very options."""
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
-    return [row for row in rows if (row["seed"], row["period"], row["titles"]) == (options.seed, options.period, options.titles)]
+    return [row for row in rows if (row["seed"], row["period"], row["every"], row["titles"]) == (options.seed, options.period, options.every, options.titles)]
 
 
 def run(options: argparse.Namespace, out: Path) -> list[dict]:
@@ -173,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     for name, default, text in (("launches", 50, "titles that land"), ("closures", 50, "licences that close early"),
                                 ("titles", 1000, "titles of the catalogue"), ("seed", 7, "of catalogue and moments")):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
-    for name, default, text in (("period", 60.0, "seconds between runs of the job"), ("span", 300.0, "seconds over which events land"),
+    for name, default, text in (("period", 60.0, "seconds between runs of the job"), ("every", 20.0, "seconds between the looks of a run"), ("span", 240.0, "seconds over which events land"),
                                 ("patience", 600.0, "seconds after the span within which all must be seen")):
         parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default {default:g})")
     parser.add_argument("--out", type=Path, default=HERE / "results.jsonl", help="results, one line an event")

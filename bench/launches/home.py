@@ -51,9 +51,10 @@ class Home:
         aside.rename(self.settings.landing / str(day))
         return time.monotonic()
 
-    def launches(self) -> None:
+    def launches(self, seconds: float = 0.0, every: float = 0.0) -> None:
         """`marquee launches`, as the DAG runs it; raises where it fails."""
-        done = subprocess.run([sys.executable, "-m", "jobs.cli", "launches"], cwd=REPOSITORY, env=self.environment(),
+        command = [sys.executable, "-m", "jobs.cli", "launches", "--for", str(seconds), "--every", str(every)]
+        done = subprocess.run(command, cwd=REPOSITORY, env=self.environment(),
                               capture_output=True, text=True, timeout=300)
         if done.returncode:
             raise RuntimeError(f"marquee launches: {done.stderr.strip()[-2000:]}")

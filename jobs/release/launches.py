@@ -8,6 +8,8 @@ eligible. Intervals that were read whole are not read again.
 import json
 import logging
 import math
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,6 +53,27 @@ def run(settings: Settings, log_only: bool = False) -> dict[str, Any]:
     ledger = open_ledger(settings)
     overdue = ledger.resolve_overdue("launches")
     return bring_up(settings, ledger, [] if log_only else overlay.kept(ledger)) | {"reverted_overdue": overdue is not None}
+
+
+def watch(settings: Settings, seconds: float, every: float) -> dict[str, Any]:
+    """`run` again and again for so many seconds, a process start spared each time: whoever calls this once a minute has a
+    closure out well within the minute. Returns the last result with everything that was appended; MarqueeError where the
+    last look failed."""
+    end, appended, added = time.monotonic() + seconds, 0, Counter()
+    while True:
+        begin, error, result = time.monotonic(), None, {}
+        try:
+            result = run(settings)
+            appended += result["appended"]
+            added.update(result["overlay"])
+        except MarqueeError as failure:
+            error = failure
+        if begin + every > end:
+            break
+        time.sleep(max(0.0, begin + every - time.monotonic()))
+    if error:
+        raise error
+    return result | {"appended": appended, "overlay": dict(added)}
 
 
 def bring_up(settings: Settings, ledger: Ledger, releases: Iterable[str]) -> dict[str, Any]:

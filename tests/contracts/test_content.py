@@ -1,14 +1,16 @@
 """Title content: stable over processes and time, since a tower that was trained on it must find it again."""
 
 import hashlib
+import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.content import CONTENT_WIDTH, Content, content_features, content_matrix, words
+from contracts.content import CONTENT_WIDTH, Content, content_features, content_json, content_matrix, words
 from contracts.settings import REPOSITORY
 
 EXAMPLE = Content("t1", "The Quiet Harbour", "A lighthouse keeper waits for a letter.", ["Drama", "Mystery"], ["Ada Moss"],
@@ -65,3 +67,14 @@ def test_rows_of_a_table_with_nulls_become_content():
 
 def test_common_words_and_short_ones_say_nothing():
     assert words("The film that was THE harbours' own, 42 x") == ["harbou", "own"]
+
+
+def test_one_title_version_is_the_same_json_from_every_side():
+    """A landed JSON record, a mart's row with nulls and empty lists, and Arrow's numbers: no change where there is none."""
+    moment = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    landed = {"title_id": "t1", "name": "A", "year": 1998, "runtime_minutes": 104, "launched_at": moment, "event_id": "e"}
+    mart = {"title_id": "t1", "name": "A", "synopsis": None, "genres": [], "credits": None, "language": "", "kind": None, "series_id": None,
+            "year": np.int32(1998), "runtime_minutes": np.float64(104), "maturity": None, "launched_at": moment.replace(tzinfo=None)}
+    assert content_json(landed) == content_json(mart) == {"name": "A", "year": 1998, "runtime_minutes": 104.0, "launched_at": moment.timestamp()}
+    assert content_json({**landed, "maturity": 0})["maturity"] == 0
+    assert json.loads(json.dumps(content_json(mart))) == content_json(mart)

@@ -64,6 +64,24 @@ def test_an_interval_read_whole_is_not_read_again(settings, land, monkeypatch):
     launches.run(settings)
 
 
+def test_a_watch_looks_again_until_its_time_is_up(settings, ledger, land, monkeypatch):
+    """What failed at an earlier look and is mended is no failure."""
+    land([title(1)], [window(1)])
+    broken = settings.landing / "2026-03-30" / "titles.parquet"
+    broken.write_bytes(b"PAR1 no")
+
+    def meanwhile(_: float) -> None:
+        broken.unlink(missing_ok=True)
+        land([title(2, "t2")], [], "2026-03-31")
+
+    monkeypatch.setattr(launches.time, "sleep", meanwhile)
+    assert launches.watch(settings, 5, 4)["appended"] == 3
+    broken.write_bytes(b"PAR1 no")
+    monkeypatch.setattr(launches.time, "sleep", lambda _: None)
+    with pytest.raises(MarqueeError, match="2026-03-30"):
+        launches.watch(settings, 0, 1)
+
+
 def test_a_closure_and_a_revocation_and_a_reopening(settings, ledger, land):
     land([title(1)], [window(1)])
     launches.run(settings)
