@@ -6,7 +6,8 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,22 @@ def in_force(versions: Iterable[Mapping], at: datetime) -> dict[str, Mapping]:
         if row["title_id"] not in chosen or row["valid_from"] < at:
             chosen[row["title_id"]] = row
     return dict(sorted(chosen.items()))
+
+
+def content_json(row: Mapping) -> dict[str, Any]:
+    """One title version as plain JSON, the same from a landed record, a mart's row and titles.parquet: Content's fields
+    and `launched_at` (epoch seconds), without the id; what is null or empty is absent."""
+    values = {f.name: row.get(f.name) for f in fields(Content) if f.name != "title_id"}
+    values |= {name: list(values[name]) for name in ("genres", "credits") if values[name] is not None}
+    values |= {name: int(values[name]) for name in ("year", "maturity") if values[name] is not None}
+    values |= {name: float(values[name]) for name in ("runtime_minutes",) if values[name] is not None}
+    values["launched_at"] = epoch_seconds(row.get("launched_at"))
+    return {name: value for name, value in values.items() if value is not None and value not in ("", [])}
+
+
+def epoch_seconds(moment: datetime | None) -> float | None:
+    """A moment without a zone is UTC, as everywhere."""
+    return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _hashed(words: Iterable[str], width: int) -> np.ndarray:

@@ -3,8 +3,9 @@
 Fails closed: missing licence, missing maturity or an unknown title is not eligible.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 FAR = 4102444800
 """2100-01-01 in epoch seconds: an open-ended window closes here."""
@@ -18,7 +19,8 @@ class Record:
     """One entry of the log: a title version (kind `title`: maturity) or a licence window version (kind `licence`).
 
     `key` names the landed record, so that appending it twice adds it once (empty: its content stands for it); `known_at`
-    is when the source knew it. Readers of the log need neither.
+    is when the source knew it; `content` is the title version's (contracts.content.content_json), where it was well
+    formed. Who asks what may be shown needs none of the three.
     """
 
     seq: int
@@ -32,6 +34,7 @@ class Record:
     revoked: bool = False
     key: str = field(default="", compare=False)
     known_at: int = field(default=0, compare=False)  # epoch seconds
+    content: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -76,6 +79,10 @@ class Eligibility:
 
     def window(self, title_id: str, market: str, at: int) -> tuple[int, int] | None:
         """The current window, or the next to open, as [opens_at, closes_at); overlapping and touching windows are one."""
+        return next(iter(self.spans(title_id, market, at)), None)
+
+    def spans(self, title_id: str, market: str, at: int) -> list[tuple[int, int]]:
+        """The current window and all that open later, in order; overlapping and touching windows are one."""
         spans = sorted(self.windows.get((title_id, market), {}).values())
         merged: list[tuple[int, int]] = []
         for opens, closes in spans:
@@ -85,10 +92,20 @@ class Eligibility:
                 merged[-1] = (merged[-1][0], max(merged[-1][1], closes))
             else:
                 merged.append((opens, closes))
-        return next(((opens, closes) for opens, closes in merged if closes > at), None)
+        return [(opens, closes) for opens, closes in merged if closes > at]
 
     def markets(self) -> list[str]:
         return sorted({market for _, market in self.windows})
+
+
+def still_holds(indexed: tuple[int, int] | None, spans: list[tuple[int, int]], at: int) -> bool:
+    """Whether a window as it was indexed (None: there was none) finds the title, from `at` on, whenever one of `spans`
+    (Eligibility.spans) is open. One that has closed early still holds: the guard removes what it finds too much."""
+    if not spans:
+        return True
+    if indexed is None or len(spans) > 1:
+        return False
+    return indexed[1] >= spans[0][1] and max(indexed[0], at) <= max(spans[0][0], at)
 
 
 def field_names(market: str) -> tuple[str, str]:

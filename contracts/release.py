@@ -14,7 +14,7 @@ from contracts.tags import TagRecord
 QUERY_TOWER = "query_tower.onnx"
 ITEM_TOWER = "item_tower.onnx"
 ITEM_VECTORS = "item_vectors.npy"  # (T,D) float32, row i is titles.parquet's row i
-TITLES = "titles.parquet"  # sorted by title_id: content columns, TITLE_FEATURES as of the counts day, id_index
+TITLES = "titles.parquet"  # sorted by title_id: content columns, TITLE_FEATURES as of the counts day, id_index, indexed windows
 TRANSITIONS = "transitions.parquet"  # from_title, to_title, weight; sorted
 FALLBACK = "fallback.parquet"  # market, cohort (kids or general), rank, title_id, score; sorted
 RANKER = "ranker.txt"  # LightGBM text model; absent for a blend
@@ -28,6 +28,9 @@ PAYLOAD_FILES = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, TITLES, TRANSITIONS, FAL
 """What serves: the payload digest covers these."""
 
 CONTROL_ARM = "control"
+
+MARKETS_A_COLLECTION = 30
+"""Milvus allows 64 fields a collection (proxy.maxFieldNum): id, vector, maturity, and two for each market."""
 
 
 class State(StrEnum):
@@ -72,6 +75,15 @@ class ReleaseSpec(BaseModel):
     ranker: RankerSpec
     pool_size: int = 500
     counts_day: str = ""
+
+    @property
+    def collections(self) -> dict[str, list[str]]:
+        """The physical collections, `collection` the first, each with the markets that can be searched in it."""
+        return market_groups(self.collection, self.markets)
+
+    def collection_for(self, market: str) -> str | None:
+        """Where a market is searched; None for a market that is newer than the release."""
+        return next((name for name, markets in self.collections.items() if market in markets), None)
 
 
 class Refresh(BaseModel):
@@ -169,6 +181,13 @@ def titles_filter(title_ids: Iterable[str]) -> str:
     """The filter expression for these titles. `ids=` of pymilvus puts them into one without escaping: a quote or a
     backslash in an id would end or change the expression."""
     return "title_id in [" + ", ".join(f'"{title.translate(_ESCAPES)}"' for title in title_ids) + "]"
+
+
+def market_groups(collection: str, markets: Iterable[str]) -> dict[str, list[str]]:
+    """Collection -> markets, in order: every collection holds every title, and the windows of its own markets."""
+    ordered = sorted(set(markets))
+    groups = [ordered[i:i + MARKETS_A_COLLECTION] for i in range(0, len(ordered), MARKETS_A_COLLECTION)] or [[]]
+    return {collection if not i else f"{collection}_{i + 1}": group for i, group in enumerate(groups)}
 
 
 def payload_digest(files: Mapping[str, FileEntry]) -> str:

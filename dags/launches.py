@@ -1,4 +1,4 @@
-"""Eligibility, every minute."""
+"""Eligibility and new titles, every minute."""
 
 from datetime import timedelta
 
@@ -20,18 +20,21 @@ from dags.lib.launcher import Marquee
     doc_md="""
 ### Why it exists
 Titles, maturity and licence windows must be true whichever release is live. This appends what has landed to the
-eligibility log that serving follows; it never waits for a night or for Spark.
+eligibility log that serving follows, and embeds titles that arrived or changed with the item tower of each release that
+serves or may (its overlay), so that they are on shelves within minutes; it never waits for a night or for Spark.
 
 ### What breaks
 A landed file that cannot be read: the last line names it. Until then the log stays as it was, and what is not known to
-be licensed is not shown.
+be licensed is not shown. A release whose files or item tower cannot be read: the last line names it; the log and the other
+releases are up to date all the same, and only titles new to that release wait.
 
 ### How to rerun
 Nothing to do: the next minute goes on where this one stopped. `marquee launches` does the same by hand.
 """,
 )
 def launches() -> None:
-    Marquee(task_id="launches", arguments=["launches"], pool="launches", doc_md="**Appends new versions**, each once, in order.")
+    # three looks a minute: a process start costs more than a look, and a closure has to be out within the minute
+    Marquee(task_id="launches", arguments=["launches", "--for", "40", "--every", "20"], pool="launches", doc_md="**Appends new versions**, each once, in order, and embeds new titles.")
 
 
 launches()

@@ -1,4 +1,4 @@
-"""The ledger: what happened to every release, which one is live, who serves it, and who may see what.
+"""The ledger: what happened to every release, which one is live, who serves it, who may see what, and what arrived since.
 
 SQL through SQLAlchemy, SQLite in the embedded default and PostgreSQL in production; Alembic migrates it on first use.
 Imports `contracts` and nothing else of the project. Not here: files of releases (jobs/release), rules of eligibility
@@ -9,6 +9,7 @@ Imports `contracts` and nothing else of the project. Not here: files of releases
     replicas                               leases of serving processes
     eligibility_log         eligibility.py numbered, append-only
     live_quality, decisions nights.py      what nights leave besides releases
+    overlay                 overlay.py     numbered, append-only, beside each kept release
 """
 
 from ledger.errors import ForbiddenTransition, StaleVersion, UnknownRelease

@@ -98,6 +98,7 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
 
 
 def lock_appends(connection: Connection) -> None:
-    """Numbers of the eligibility log must become visible in order: one append at a time (SQLite has one writer anyway)."""
+    """Numbers of the log and of the overlay must become visible in order: one append at a time (SQLite has one writer
+    anyway)."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": ADVISORY_LOCK + 1})

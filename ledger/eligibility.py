@@ -1,8 +1,9 @@
 """The eligibility log: append-only, numbered in the order in which entries become visible."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,24 +16,54 @@ from ledger.schema import ELIGIBILITY
 CHUNK = 2000
 SUBJECTS = 500  # SQLite's oldest limit is 999 parameters a statement
 
-_COLUMNS = [column for column in ELIGIBILITY.c if column.name not in ("record_key", "known_at")]
+_COLUMNS = [column for column in ELIGIBILITY.c if column.name not in ("record_key", "known_at", "content")]
 
 
 def append(connection: Connection, records: Iterable[Record]) -> int:
-    """Adds the records in their order; those that the log has (by key) are left out. Returns how many were added."""
+    """Adds the records in their order. Left out are those that the log has (by key), and versions older than the one
+    that it has: a late record never undoes a newer one. Returns how many were added."""
     database.lock_appends(connection)
     before = head(connection)
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(ELIGIBILITY).on_conflict_do_nothing(index_elements=["record_key"])
     for chunk in _chunks(records):
-        connection.execute(statement, [_row(record) for record in chunk])
+        newest = _newest_known(connection, sorted({record.title_id for record in chunk if record.title_id}), before)
+        rows = [_row(r) for r in chunk if r.known_at >= newest.get((r.kind, r.title_id, r.window_id), r.known_at)]
+        if rows:
+            connection.execute(statement, rows)
     return connection.execute(select(func.count()).where(ELIGIBILITY.c.seq > before)).scalar_one()
 
 
 def since(connection: Connection, seq: int, limit: int) -> list[Record]:
-    """Entries after `seq`, in order, at most `limit`."""
+    """Entries after `seq`, in order, at most `limit`; without content."""
     query = select(*_COLUMNS).where(ELIGIBILITY.c.seq > seq).order_by(ELIGIBILITY.c.seq).limit(limit)
     return [Record(**row) for row in connection.execute(query).mappings()]
+
+
+def titles_since(connection: Connection, seq: int) -> list[str]:
+    """The titles that entries after `seq` speak of, in order of id."""
+    query = select(ELIGIBILITY.c.title_id).where(ELIGIBILITY.c.seq > seq).distinct().order_by(ELIGIBILITY.c.title_id)
+    return list(connection.execute(query).scalars())
+
+
+def of_titles(connection: Connection, title_ids: Sequence[str]) -> list[Record]:
+    """All entries of these titles, in order; without content."""
+    found: list[Record] = []
+    for some in _subjects(title_ids):
+        query = select(*_COLUMNS).where(ELIGIBILITY.c.title_id.in_(some))
+        found += [Record(**row) for row in connection.execute(query).mappings()]
+    return sorted(found, key=lambda record: record.seq)
+
+
+def contents(connection: Connection, title_ids: Sequence[str]) -> dict[str, tuple[int, dict[str, Any]]]:
+    """title -> (number, content) of its newest version, for those of the titles whose newest version has a content."""
+    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    for some in _subjects(title_ids):
+        versions = (ELIGIBILITY.c.kind == "title", ELIGIBILITY.c.title_id.in_(some))
+        newest = select(func.max(ELIGIBILITY.c.seq)).where(*versions).group_by(ELIGIBILITY.c.title_id)
+        query = select(ELIGIBILITY.c.title_id, ELIGIBILITY.c.seq, ELIGIBILITY.c.content).where(ELIGIBILITY.c.seq.in_(newest))
+        found |= {row.title_id: (row.seq, row.content) for row in connection.execute(query) if row.content is not None}
+    return found
 
 
 def head(connection: Connection) -> int:
@@ -40,13 +71,14 @@ def head(connection: Connection) -> int:
     return connection.execute(select(func.max(ELIGIBILITY.c.seq))).scalar() or 0
 
 
-def newest_known(connection: Connection, title_ids: list[str]) -> dict[tuple[str, str, str], int]:
-    """(kind, title, window) -> when its newest logged version became known (epoch seconds), for these titles."""
+def _newest_known(connection: Connection, title_ids: list[str], up_to: int) -> dict[tuple[str, str, str], int]:
+    """(kind, title, window) -> when its newest version became known (epoch seconds), for these titles, as the log had
+    them at number `up_to`."""
     newest: dict[tuple[str, str, str], int] = {}
     subject = (ELIGIBILITY.c.kind, ELIGIBILITY.c.title_id, ELIGIBILITY.c.window_id)
-    for start in range(0, len(title_ids), SUBJECTS):
-        some = ELIGIBILITY.c.title_id.in_(title_ids[start:start + SUBJECTS])
-        query = select(*subject, func.max(ELIGIBILITY.c.known_at)).where(some).group_by(*subject)
+    for some in _subjects(title_ids):
+        query = select(*subject, func.max(ELIGIBILITY.c.known_at))
+        query = query.where(ELIGIBILITY.c.title_id.in_(some), ELIGIBILITY.c.seq <= up_to).group_by(*subject)
         newest |= {tuple(row[:3]): row[3] for row in connection.execute(query)}
     return newest
 
@@ -62,3 +94,7 @@ def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
     iterator = iter(records)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
+
+
+def _subjects(title_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (title_ids[start:start + SUBJECTS] for start in range(0, len(title_ids), SUBJECTS))

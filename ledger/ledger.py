@@ -1,6 +1,6 @@
 """The ledger's interface: every method is one transaction."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -9,9 +9,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from contracts import clock
 from contracts.eligibility import Record
+from contracts.overlay import OverlayRecord, overlay_cursor
 from contracts.release import CONTROL_ARM, State
 from contracts.settings import Settings
-from ledger import database, eligibility, journal, nights
+from ledger import database, eligibility, journal, nights, overlay
 from ledger import pointer as pointers
 from ledger.database import reading, writing
 from ledger.errors import StaleVersion
@@ -179,8 +180,8 @@ class Ledger:
     # --- eligibility --------------------------------------------------------------------------------------------
 
     def append_eligibility(self, records: Iterable[Record], cursor: tuple[str, Any] | None = None) -> int:
-        """Appends in order what the log does not have (by `key`), and moves the reader's cursor (name, position) with
-        it. Returns how many were added."""
+        """Appends in order what the log does not have (by `key`) and what is not older than what it has, and moves the
+        reader's cursor (name, position) with it. Returns how many were added."""
         with writing(self.engine) as connection:
             added = eligibility.append(connection, records)
             if cursor:
@@ -197,13 +198,54 @@ class Ledger:
         with reading(self.engine) as connection:
             return eligibility.head(connection)
 
-    def eligibility_known(self, title_ids: list[str]) -> dict[tuple[str, str, str], int]:
-        """(kind, title, window) -> when its newest version in the log became known, for these titles."""
+    def eligibility_of(self, title_ids: Sequence[str]) -> list[Record]:
+        """All entries of these titles, in order."""
         with reading(self.engine) as connection:
-            return eligibility.newest_known(connection, title_ids)
+            return eligibility.of_titles(connection, title_ids)
+
+    def titles_since(self, seq: int) -> list[str]:
+        """The titles that entries after `seq` speak of."""
+        with reading(self.engine) as connection:
+            return eligibility.titles_since(connection, seq)
+
+    def title_contents(self, title_ids: Sequence[str]) -> dict[str, tuple[int, dict[str, Any]]]:
+        """title -> (number in the log, content) of its newest version; titles whose newest one has no content are left out."""
+        with reading(self.engine) as connection:
+            return eligibility.contents(connection, title_ids)
+
+    # --- overlay ------------------------------------------------------------------------------------------------
+
+    def append_overlay(self, release_id: str, records: Iterable[OverlayRecord], through: int) -> int:
+        """Appends records of a release (their `seq` is not read) and says that its overlay was made up to number
+        `through` of the eligibility log. Versions not newer than what is there are left out; returns how many were added."""
+        with writing(self.engine) as connection:
+            added = overlay.append(connection, release_id, records)
+            _set_cursor(connection, overlay_cursor(release_id), through)
+            return added
+
+    def overlay_since(self, release_id: str, seq: int) -> list[OverlayRecord]:
+        """The release's records after `seq`, in order."""
+        with reading(self.engine) as connection:
+            return overlay.since(connection, release_id, seq)
+
+    def overlay_titles(self, release_id: str) -> dict[str, dict[str, Any]]:
+        """title -> content of its newest version in the release's overlay."""
+        with reading(self.engine) as connection:
+            return overlay.titles(connection, release_id)
+
+    def overlay_head(self, release_id: str) -> int:
+        """The newest number of the release's records; 0 where it has none."""
+        with reading(self.engine) as connection:
+            return overlay.head(connection, release_id)
+
+    def overlay_through(self, release_id: str) -> int:
+        """Up to which number of the eligibility log the release's overlay was made; 0: not yet."""
+        with reading(self.engine) as connection:
+            query = select(CURSORS.c.position).where(CURSORS.c.name == overlay_cursor(release_id))
+            return connection.execute(query).scalar() or 0
 
     def cursors(self) -> dict[str, Any]:
-        """How far readers of landed folders have come, by name."""
+        """How far readers of landed folders and of the log have come, by name."""
         with reading(self.engine) as connection:
             return {row.name: row.position for row in connection.execute(select(CURSORS))}
 

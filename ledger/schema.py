@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -104,6 +105,7 @@ ELIGIBILITY = Table(
     Column("opens_at", BigInteger, nullable=False),
     Column("closes_at", BigInteger, nullable=False),
     Column("revoked", Boolean, nullable=False),
+    Column("content", JSON(none_as_null=True)),
     Index("eligibility_by_subject", "title_id", "kind", "window_id"),
 )
 
@@ -128,7 +130,21 @@ DECISIONS = Table(
     Column("at", UtcTime, nullable=False),
 )
 
-# how far a reader of landed folders has come
+# append-only and numbered over all releases: titles that arrived or changed since a release was built, with the vector
+# of its own item tower; `title_seq` is the version of the title in the eligibility log
+OVERLAY = Table(
+    "overlay", METADATA,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("release_id", String(64), ForeignKey("releases.release_id"), nullable=False),
+    Column("title_id", String(200), nullable=False),
+    Column("title_seq", Sequence, ForeignKey("eligibility_log.seq"), nullable=False),
+    Column("vector", LargeBinary, nullable=False),
+    Index("overlay_by_title", "release_id", "title_id", "title_seq", unique=True),
+    Index("overlay_by_release", "release_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+# how far a reader of landed folders or of the log has come
 CURSORS = Table(
     "cursors", METADATA,
     Column("name", String(200), primary_key=True),

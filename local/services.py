@@ -25,7 +25,7 @@ START_SECONDS = 180.0
 
 POOLS = {
     "spark": (1, "Tasks that write the lake or start a JVM: one at a time"),
-    "launches": (1, "Eligibility must not wait for a night"),
+    "launches": (2, "Eligibility must not wait for a night, nor a night for the minute's run"),
 }
 
 

@@ -15,7 +15,8 @@ class ShelfTitle(BaseModel):
     score: float | None = Field(description="the ranking score; null for a title that only fills the shelf")
     retrieval_score: float | None = Field(description="nearness of the title to the member, -1 to 1")
     transition_score: float | None = Field(description="how often others watched it after the member's newest titles")
-    source: Literal["retrieval", "transition", "fallback", "explore"] = Field(description="which source proposed it")
+    source: Literal["retrieval", "transition", "fallback", "launch", "explore"] = Field(
+        description="which source proposed it; launch: it just arrived, and has this place whatever its score")
 
 
 class DebugPool(BaseModel):
@@ -35,7 +36,8 @@ class ShelfAnswer(BaseModel):
     market: str
     release_id: str = Field(description="the release that computed every score here")
     eligibility_seq: int = Field(description="newest entry of the eligibility log that was applied")
-    overlay_seq: int = Field(0, description="newest overlay entry that was applied")
+    overlay_seq: int = Field(0, description="newest entry of the release's overlay that was applied: titles that "
+                                            "arrived or changed since it was built; 0: none")
     generated_at: datetime
     surface: str
     degraded: list[str] = Field(description="stages that a fallback stood in for; empty when all is well")
@@ -60,6 +62,7 @@ class PopularAnswer(BaseModel):
     market: str
     release_id: str
     eligibility_seq: int
+    overlay_seq: int
     generated_at: datetime
     degraded: list[str] = []
     titles: list[ListedTitle]
@@ -73,6 +76,7 @@ class SimilarAnswer(BaseModel):
     market: str
     release_id: str
     eligibility_seq: int
+    overlay_seq: int
     generated_at: datetime
     degraded: list[str] = []
     titles: list[ListedTitle]

@@ -151,7 +151,8 @@ def _title_routes(app: FastAPI, service: Service) -> None:
         titles = lists.popular(served.release, snapshot, _viewer(caller, moment), size, service.clients.metrics)
         return PopularAnswer(
             request_id=request.state.request_id, market=market, release_id=served.release.release_id,
-            eligibility_seq=snapshot.seq, generated_at=moment, degraded=service.degraded(served),
+            eligibility_seq=snapshot.seq, overlay_seq=served.release.overlay.seq, generated_at=moment,
+            degraded=service.degraded(served),
             titles=_listed(served, [(title, None) for title in titles]),
         )
 
@@ -171,7 +172,8 @@ def _title_routes(app: FastAPI, service: Service) -> None:
         titles = lists.similar(served.release, snapshot, _viewer(caller, moment), title_id, size, service.clients.metrics)
         return SimilarAnswer(
             request_id=request.state.request_id, title_id=title_id, market=caller.market,
-            release_id=served.release.release_id, eligibility_seq=snapshot.seq, generated_at=moment,
+            release_id=served.release.release_id, eligibility_seq=snapshot.seq,
+            overlay_seq=served.release.overlay.seq, generated_at=moment,
             degraded=service.degraded(served), titles=_listed(served, titles),
         )
 
@@ -198,8 +200,9 @@ def _operations_routes(app: FastAPI, service: Service) -> None:
              responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Requests, latency by stage, degraded stages, what the guard removed and why, the release that is served."""
-        snapshot = service.eligibility.snapshot
+        served, snapshot = service.source.current(), service.eligibility.snapshot
         service.clients.metrics.eligibility_seq.set(snapshot.seq if snapshot else 0)
+        service.clients.metrics.overlay_seq.set(served.release.overlay.seq if served else 0)
         return Response(service.clients.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
@@ -253,7 +256,7 @@ def _shelf_answer(
     answer = ShelfAnswer(
         request_id=request.state.request_id, slate_id=uuid.uuid4().hex, profile_id=ask.profile_id,
         market=made.member.profile.market, release_id=served.release.release_id, eligibility_seq=snapshot.seq,
-        overlay_seq=0, generated_at=ask.moment, surface=ask.surface,
+        overlay_seq=served.release.overlay.seq, generated_at=ask.moment, surface=ask.surface,
         degraded=[*made.degraded, *service.degraded(served)], no_eligible_titles=made.no_eligible_titles,
         titles=[
             ShelfTitle(position=place, title_id=pick.title_id, name=served.release.titles.name(pick.title_id),

@@ -1,12 +1,16 @@
 """Arrange: the order a person sees. Best score first, with short runs of one series or one genre, then filled up."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_RUN_OF_SERIES = 2
 MAX_RUN_OF_GENRE = 4
 LOOK_AHEAD = 40
 """A run is broken only by a title among the next so many: diversity must not cost the whole order."""
+
+
+LAUNCH_PLACES = (4, 14)
+"""Where titles that just arrived are shown (from 0): among what is seen without scrolling, never first, two at most."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ def interleave(ranked: Sequence[Pick], popular: Sequence[Pick], size: int) -> li
     for pick in [*turns, *rest]:
         first.setdefault(pick.title_id, pick)
     return list(first.values())[:size]
+
+
+def expose(shelf: Sequence[Pick], launches: Sequence[Pick], size: int, source: str) -> list[Pick]:
+    """The shelf with a place for each of `launches` that has none by its score, so far as there are places."""
+    exposed, on_shelf = list(shelf), {pick.title_id for pick in shelf}
+    waiting = [replace(pick, source=source) for pick in launches if pick.title_id not in on_shelf]
+    for place, pick in zip(LAUNCH_PLACES, waiting, strict=False):
+        if place < size:
+            exposed.insert(place, pick)
+    return exposed[:size]
 
 
 def fill(shelf: Sequence[Pick], more: Iterable[str], size: int, source: str) -> list[Pick]:

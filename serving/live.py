@@ -5,6 +5,8 @@
     pointer.previous    → keep it loaded, so that a rollback is a matter of one assignment
     overdue probe       → revert it
 
+It reads what is new in the overlays of all that is loaded, too.
+
 Requests take `current()` once and end on the release that they began with. While the ledger cannot be reached, what is
 served stays served.
 """
@@ -24,7 +26,7 @@ from typing import Protocol
 
 from contracts.settings import Settings
 from ledger import Ledger, Pointer, StaleVersion
-from serving import loader
+from serving import loader, overlay
 from serving.eligibility import EligibilityLog
 from serving.loader import Release
 from serving.metrics import Metrics
@@ -36,6 +38,7 @@ POLL_SECONDS = 0.3
 HEARTBEAT_SECONDS = 2.0
 LEASE_SECONDS = 10.0
 TEND_SECONDS = 1.0
+OVERLAY_SECONDS = 1.0
 RETRY_LOAD_SECONDS = 5.0
 
 
@@ -56,7 +59,8 @@ class Source(Protocol):
 
 
 class Pinned:
-    """One given release, for the shadow server."""
+    """One given release, for the shadow server: as it was built, without its overlay, which may know what was not known
+    at the moment that is asked about."""
 
     def __init__(self, release: Release, vectors: Vectors):
         self._served, self._vectors = Served(release), vectors
@@ -65,7 +69,7 @@ class Pinned:
         return self._served
 
     def start(self) -> None:
-        self._vectors.tend([self._served.release.spec.collection])
+        self._vectors.tend(list(self._served.release.spec.collections))
 
     def stop(self) -> None: ...
 
@@ -85,6 +89,7 @@ class Live:
         self._loading: dict[str, Future[Release]] = {}
         self._failed: dict[str, float] = {}  # release id -> when it may be tried again, monotonic
         self._loaders = ThreadPoolExecutor(1, "load")
+        self._overlays_read_at = 0.0
         self._said: tuple[list[str], str | None] | None = None
         self._said_at = 0.0
         self._stop = Event()
@@ -114,6 +119,7 @@ class Live:
         if pointer is not None:
             pointer = self._resolve_overdue(pointer)
             self._load_wanted(pointer)
+            self._read_overlays()
             self._serve(pointer)
         self._heartbeat()
 
@@ -132,7 +138,7 @@ class Live:
 
     def _tend(self) -> None:
         while not self._stop.is_set():
-            self._vectors.tend([release.spec.collection for release in list(self._loaded.values())])
+            self._vectors.tend([name for release in list(self._loaded.values()) for name in release.spec.collections])
             self._stop.wait(TEND_SECONDS)
 
     def _resolve_overdue(self, pointer: Pointer) -> Pointer:
@@ -159,9 +165,20 @@ class Live:
         self._loaded = {k: v for k, v in self._loaded.items() if k in wanted}
 
     def _load_ready(self, release_id: str) -> Release:
-        """Loaded, verified and warm, its collection loaded in the vector database too."""
-        release = self._load(self._releases / release_id)
-        self._vectors.tend([release.spec.collection])
+        """Loaded, verified and warm, with its overlay; its collections loaded in the vector database too."""
+        release = overlay.caught_up(self._load(self._releases / release_id), self._ledger())
+        self._vectors.tend(list(release.spec.collections))
+        return release
+
+    def _read_overlays(self) -> None:
+        """Now and then, what is new in the overlays."""
+        if time.monotonic() - self._overlays_read_at >= OVERLAY_SECONDS:
+            for release_id in self._loaded:
+                self._catch_up(release_id)
+            self._overlays_read_at = time.monotonic()
+
+    def _catch_up(self, release_id: str) -> Release:
+        release = self._loaded[release_id] = overlay.caught_up(self._loaded[release_id], self._ledger())
         return release
 
     def _take(self, release_id: str, future: "Future[Release]") -> None:
@@ -175,22 +192,27 @@ class Live:
             log.error("cannot load %s: %s", release_id, error)
 
     def _serve(self, pointer: Pointer) -> None:
-        """Switches to the pointer's release where it is loaded and is not served yet."""
-        release = self._loaded.get(pointer.release_id or "")
-        if release is not None and self._served != Served(release):
+        """Switches to the pointer's release where it is loaded and is not served yet, after a look at both logs; or to
+        the served one with more of its overlay."""
+        release, serving = self._loaded.get(pointer.release_id or ""), self._served and self._served.release.release_id
+        if release is not None and serving != release.release_id:
             self._eligibility.catch_up()
-            self._switch(Served(release))
-        elif self._served is None and pointer.release_id in self._failed and pointer.previous in self._loaded:
-            self._switch(Served(self._loaded[pointer.previous], stand_in=True))
-        elif pointer.release_id is None and self._served is not None:
+            self._switch(Served(self._catch_up(release.release_id)))
+        elif pointer.release_id is None and serving is not None:
             self._switch(None)  # the first release ever was taken back
+        elif serving in self._loaded:
+            self._switch(Served(self._loaded[serving], stand_in=self._served.stand_in and release is None))
+        elif serving is None and pointer.release_id in self._failed and pointer.previous in self._loaded:
+            self._switch(Served(self._loaded[pointer.previous], stand_in=True))
 
     def _switch(self, served: Served | None) -> None:
         """One assignment; requests in flight hold the release that they began with."""
+        if served == self._served:
+            return
         self._served = served
         release_id = served.release.release_id if served else None
         self._metrics.serves(release_id)
-        log.info("serving %s", release_id)
+        log.info("serving %s, overlay %d", release_id, served.release.overlay.seq if served else 0)
 
     def _heartbeat(self) -> None:
         """Says at once what changed, otherwise now and then."""

@@ -4,7 +4,7 @@ Shape suffixes: N titles, D vector width.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from contracts import release as files
+from contracts.content import epoch_seconds
 from contracts.errors import MarqueeError
 from contracts.features import Asker, Candidates, history_facts
 from contracts.marts import TITLE_FEATURES
@@ -34,7 +35,7 @@ class ReleaseError(MarqueeError):
 
 @dataclass(frozen=True, eq=False)
 class Titles:
-    """titles.parquet as columns; row i belongs to item_vectors.npy's row i."""
+    """titles.parquet as columns, and the overlay's titles after them; row i belongs to row i of the vectors."""
 
     ids: list[str]
     row: dict[str, int]
@@ -64,6 +65,23 @@ class Titles:
 
 
 @dataclass(frozen=True, eq=False)
+class Overlay:
+    """Which rows did not come with the release's files (serving/overlay.py): those of titles that arrived since, from row
+    `base` on in order of arrival, and those of titles that changed. The vector collection does not speak for `ids`."""
+
+    seq: int
+    base: int
+    rows_O: np.ndarray  # (O,) int64, sorted
+    ids: frozenset[str] = frozenset()
+    hash_A: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))  # of the A titles that arrived
+
+    @property
+    def changed(self) -> int:
+        """How many of the release's own titles are in the overlay."""
+        return len(self.rows_O) - len(self.hash_A)
+
+
+@dataclass(frozen=True, eq=False)
 class Release:
     """Everything that must agree at request time, read-only. A request holds one and ends on it."""
 
@@ -75,6 +93,7 @@ class Release:
     ranker: Ranker
     transitions: TransitionTable
     fallback: dict[tuple[str, str], list[str]]  # (market, cohort) -> title ids, best first
+    overlay: Overlay
 
     @property
     def release_id(self) -> str:
@@ -131,6 +150,7 @@ def load(folder: Path, judged: bool = True, threads: int = 1) -> Release:
         tower=_tower(folder / files.QUERY_TOWER, threads),
         ranker=open_ranker(spec.ranker, folder / files.RANKER),
         transitions=_transitions(folder / files.TRANSITIONS), fallback=_fallback(folder / files.FALLBACK),
+        overlay=Overlay(0, len(titles.ids), np.zeros(0, np.int64)),
     )
     _warm_up(release)
     return release
@@ -186,10 +206,8 @@ def _titles(path: Path) -> Titles:
 
 
 def _epoch(moment: datetime | None) -> float:
-    """Epoch seconds; a moment without a zone is UTC, as everywhere."""
-    if moment is None:
-        return np.nan
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    seconds = epoch_seconds(moment)
+    return np.nan if seconds is None else seconds
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:

@@ -31,6 +31,8 @@ class Metrics:
         self.load_failures = Counter("marquee_load_failures", "releases that could not be loaded", registry=self.registry)
         self.eligibility_seq = Gauge("marquee_eligibility_seq", "newest entry of the log that is applied", registry=self.registry)
 
+        self.overlay_seq = Gauge("marquee_overlay_seq", "newest entry of the served release's overlay that is applied", registry=self.registry)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         began = perf_counter()
@@ -45,6 +47,8 @@ class Metrics:
             self.removed.labels(*labels).inc(count)
 
     def serves(self, release_id: str | None) -> None:
+        if release_id == self._served:  # with more of its overlay
+            return
         if self._served:
             self.release.labels(self._served).set(0)
         if release_id:

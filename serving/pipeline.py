@@ -15,7 +15,7 @@ import numpy as np
 from contracts.eligibility import Eligibility
 from contracts.transitions import transition_scores
 from serving import fallbacks, retrieve
-from serving.arrange import Pick, arrange, fill, interleave
+from serving.arrange import Pick, arrange, expose, fill, interleave
 from serving.guard import guard
 from serving.hydrate import Hydrator
 from serving.loader import Release
@@ -121,8 +121,10 @@ def shelf(ask: Ask, release: Release, eligibility: Eligibility, clients: Clients
     query_D, found = _retrieve(stages, ask, member, viewer, watched, release, eligibility, clients.vectors)
     kept = stages.guard(found.source, eligibility, viewer, watched)
     pool, picks = _score(stages, ask, member, release, query_D, found, kept)
+    launched = [pick for pick in picks if pick.title_id in found.launches]
     with clients.metrics.stage("arrange"):
         picks = _arrange(stages, ask, member, viewer, watched, release, eligibility, picks)
+        picks = expose(picks, launched, ask.size, retrieve.LAUNCH)
     if not picks:
         clients.metrics.empty.inc()
     return Shelf(member, picks, pool, stages.degraded, no_eligible_titles=not picks)
@@ -138,10 +140,11 @@ def _retrieve(
         return None, retrieve.Found({})
     nearest = stages.attempt(
         "retrieve",
-        lambda: retrieve.search(release, vectors, query_D, viewer, watched),
+        lambda: retrieve.search(release, eligibility, vectors, query_D, viewer, watched),
         lambda: retrieve.search_exactly(release, eligibility, query_D, viewer, watched),
     )
-    return query_D, retrieve.combine(release, nearest, member)
+    launched = () if ask.shows_watched else retrieve.launches(release, eligibility, viewer, watched, ask.profile_id)
+    return query_D, retrieve.combine(release, nearest, member, launched)
 
 
 def _score(

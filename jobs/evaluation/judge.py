@@ -119,7 +119,7 @@ def _judge(
 
     systems = _systems(folder, judged, ours.answers, theirs.answers if theirs else [], eligibility, config)
     comparison = Comparison(judged, systems, _facts(titles), config)
-    indexed = indexed_titles(settings, spec.collection)
+    indexed = indexed_titles(settings, list(spec.collections))
     decided = _gates(judged, ours.answers, comparison, eligibility, live, indexed, titles.num_rows, config)
     times = {CANDIDATE: _times(ours.answers)} | ({LIVE: _times(theirs.answers)} if theirs and theirs.answers else {})
     evidence = Evidence(

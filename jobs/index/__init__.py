@@ -1,7 +1,8 @@
 """Everything that serving reads of a release's catalogue: vectors, titles, transitions, fallback orders, and the
 Milvus collection made of them.
 
-`build.py` the command; `catalogue.py` lake rows -> titles; `embed.py` titles -> vectors; `transitions.py` and
-`fallback.py` plays -> tables; `collection.py` the collection; `check.py` proves it before anybody searches it.
-Not here: training the towers (jobs/towers), arrivals after the build (jobs/release/launches.py).
+`build.py` the command; `catalogue.py` lake rows -> titles; `transitions.py` and `fallback.py` plays -> tables;
+`collection.py` the collections; `check.py` proves them before anybody searches them.
+Not here: training the towers (jobs/towers), titles to vectors (jobs/embed.py), arrivals after the build
+(jobs/release/launches.py, overlay.py).
 """

@@ -26,13 +26,14 @@ from contracts.release import (
     TRANSITIONS,
     Provenance,
     collection_name,
+    market_groups,
 )
 from contracts.settings import Settings
 from contracts.split import TimeSplit
+from jobs.embed import Embedder
 from jobs.index import catalogue, collection
 from jobs.index.check import Checked, check
 from jobs.index.config import IndexConfig
-from jobs.index.embed import Embedder
 from jobs.index.fallback import Popularity, fallback_rows
 from jobs.index.transitions import transitions
 from jobs.runtime import log, progress_visible, require_free_disk
@@ -68,17 +69,17 @@ def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bo
     following = transition_table(plays, split, config)
     orders = fallback_table(plays, table, state, split, config)
     _write_array(folder / ITEM_VECTORS, vectors_TD)
-    for name, rows in ((TITLES, table), (TRANSITIONS, following), (FALLBACK, orders)):
+    at = catalogue.seconds(split.judge_end)
+    for name, rows in ((TITLES, catalogue.with_windows(table, state, at)), (TRANSITIONS, following), (FALLBACK, orders)):
         _write_table(folder / name, rows)
     if files_only:
         return {"release_id": release_id, "titles": len(table), "collection": None}
 
-    at = catalogue.seconds(split.judge_end)
     wanted = collection.collection_rows(table["title_id"].to_pylist(), vectors_TD, state, at)
     client = collection.connect(settings)
     try:
-        checked, kept = load_checked(client, collection_name(release_id), wanted, state, at, config,
-                                     users_of(settings, release_id))
+        checked, kept = load_all(client, collection_name(release_id), wanted, state, at, config,
+                                 users_of(settings, release_id))
     finally:
         client.close()
     return {
@@ -87,6 +88,21 @@ def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bo
         "markets": state.markets(), "collection": collection_name(release_id), "collection_kept": kept,
         "embed_seconds": round(embedded, 2), "checked": asdict(checked),
     }
+
+
+def load_all(
+    client: MilvusClient, name: str, rows: collection.Rows, state: Eligibility, at: int, config: IndexConfig,
+    users: Sequence[str] = (),
+) -> tuple[Checked, bool]:
+    """`load_checked` of the collection of every group of markets, together. Raises MarqueeError too where no search in
+    any of them returned a title."""
+    looks, keeps = zip(*(load_checked(client, group, rows.of_markets(markets), state, at, config, users)
+                         for group, markets in market_groups(name, rows.markets).items()), strict=True)
+    checked = Checked(len(rows), *(sum(getattr(look, of) for look in looks) for of in ("vectors", "searches", "returned")),
+                      min(look.recall for look in looks))
+    if not checked.returned:
+        raise MarqueeError(f"collection {name}: none of {checked.searches} filtered searches returned a title: no licence window is open")
+    return checked, all(keeps)
 
 
 def load_checked(

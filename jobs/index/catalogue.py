@@ -21,7 +21,10 @@ TITLES_SCHEMA = pa.schema(
     + [("id_index", pa.int64())]
     + [(name, pa.float64() if MART_COLUMNS["feat_title_daily"][name] == "double" else pa.int64()) for name in TITLE_FEATURES]
 )
-"""titles.parquet: sorted by title_id; row i is item_vectors.npy's row i."""
+"""titles.parquet without its last column: sorted by title_id; row i is item_vectors.npy's row i."""
+
+WINDOWS_TYPE = pa.list_(pa.struct([("market", pa.string()), ("opens_at", pa.int64()), ("closes_at", pa.int64())]))
+"""titles.parquet's `windows`: what the vector collections know of a title's licences, in epoch seconds."""
 
 
 def title_table(titles: list[dict], id_titles: list[str], counts: pa.Table) -> pa.Table:
@@ -35,6 +38,17 @@ def title_table(titles: list[dict], id_titles: list[str], counts: pa.Table) -> p
         row |= {name: newest.get(title["title_id"], {}).get(name) for name in TITLE_FEATURES}
         rows.append(row)
     return pa.Table.from_pylist(rows, TITLES_SCHEMA)
+
+
+def with_windows(table: pa.Table, state: Eligibility, at: int) -> pa.Table:
+    """Adds `windows`: each market's current or next window as of `at`, as collection.collection_rows indexes them."""
+    markets = state.markets()
+    windows = [
+        [{"market": market, "opens_at": span[0], "closes_at": span[1]}
+         for market in markets if (span := state.window(title, market, at))]
+        for title in table["title_id"].to_pylist()
+    ]
+    return table.append_column("windows", pa.array(windows, WINDOWS_TYPE))
 
 
 def eligibility(titles: list[dict], windows: pa.Table) -> Eligibility:

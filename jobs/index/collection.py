@@ -1,7 +1,9 @@
-"""The physical Milvus collection of a release: a cache that can be made again from its files."""
+"""The physical Milvus collections of a release (one for each group of markets): caches that can be made again from its
+files. They hold the base and never change; titles that arrive or change later are in the overlay (jobs/release/overlay.py).
+"""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pymilvus import DataType, MilvusClient
@@ -25,6 +27,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.title_ids)
+
+    @property
+    def markets(self) -> list[str]:
+        prefix = field_names("")[0]
+        return [field.removeprefix(prefix) for field in self.scalars if field.startswith(prefix)]
+
+    def of_markets(self, markets: Sequence[str]) -> "Rows":
+        """The same titles with the windows of some markets."""
+        fields = ("maturity", *(field for market in markets for field in field_names(market)))
+        return replace(self, scalars={field: self.scalars[field] for field in fields})
 
 
 def collection_rows(title_ids: list[str], vectors_TD: np.ndarray, state: Eligibility, at: int) -> Rows:

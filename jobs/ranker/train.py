@@ -6,6 +6,7 @@ Reads only the night's tag, the training tables and the release's own files.
 
 import os
 import zlib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
     training, held_out = with_something_to_learn(training), with_something_to_learn(held_out)
     choice = choose(training, held_out, validation, config, settings.threads)
 
-    _write(folder, choice, _spec(folder, provenance, pools, marts.markets(), choice, config))
+    _write(folder, choice, _spec(folder, provenance, pools, marts.markets(split.judge_end), choice, config))
     return {
         "release_id": release_id, "kind": choice.spec.kind, "reason": choice.spec.reason,
         "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(training),
@@ -129,8 +130,12 @@ class _Marts:
     def table(self, name: str, *columns: str) -> pa.Table:
         return read.table(self.settings, f"marts.{name}", tag=self.tag, columns=list(columns))
 
-    def markets(self) -> list[str]:
-        return sorted(pc.unique(self.licences["market"]).to_pylist())
+    def markets(self, night_end: datetime) -> list[str]:
+        """Those of windows that held at the night's end: by these markets the collections were made (jobs/index)."""
+        moment = pa.scalar(night_end, pa.timestamp("us", "UTC"))
+        known, superseded = self.licences["known_at"], self.licences["superseded_at"]
+        held = pc.and_(pc.less(known, moment), pc.invert(pc.fill_null(pc.less(superseded, moment), False)))
+        return sorted(pc.unique(self.licences["market"].filter(held)).to_pylist())
 
 
 def _provenance(folder: Path) -> Provenance:

@@ -1,4 +1,5 @@
-"""`marquee launches`: landed title and licence versions to the eligibility log, every minute, outside Spark.
+"""`marquee launches`: landed title and licence versions to the eligibility log, and from there to the overlay of each kept
+release, every minute, outside Spark.
 
 A record enters when its source knew it, not before; a malformed one never, and is counted: what is not in the log is not
 eligible. Intervals that were read whole are not read again.
@@ -7,7 +8,9 @@ eligible. Intervals that were read whole are not read again.
 import json
 import logging
 import math
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts import clock
+from contracts.content import content_json
 from contracts.eligibility import FAR, Record
 from contracts.errors import MarqueeError
-from contracts.landing import LONGEST_ID, TABLES, Interval, list_intervals, read_marker, table_files
+from contracts.landing import LONGEST_ID, TABLES, Column, Interval, list_intervals, read_marker, table_files
 from contracts.settings import Settings
+from jobs.release import overlay
 from ledger import Ledger, open_ledger
 
 log = logging.getLogger("marquee")
@@ -40,12 +45,49 @@ class Reading:
     malformed: int = 0
 
 
-def run(settings: Settings) -> dict[str, Any]:
-    """Appends what is new, and returns a probe that is overdue. MarqueeError, after everything else was appended, names
-    the files that cannot be read: a closure may be in them."""
+def run(settings: Settings, log_only: bool = False) -> dict[str, Any]:
+    """Appends what is new to the log and to the overlays, and returns a probe that is overdue. MarqueeError, after
+    everything else was appended, names the files that cannot be read (a closure may be in them), and the releases whose
+    overlay could not be made. `log_only` leaves the overlays to the next run: a night must not wait for a release that
+    cannot be brought up."""
     ledger = open_ledger(settings)
     overdue = ledger.resolve_overdue("launches")
-    return catch_up(settings, ledger) | {"reverted_overdue": overdue is not None}
+    return bring_up(settings, ledger, [] if log_only else overlay.kept(ledger)) | {"reverted_overdue": overdue is not None}
+
+
+def watch(settings: Settings, seconds: float, every: float) -> dict[str, Any]:
+    """`run` again and again for so many seconds, a process start spared each time: whoever calls this once a minute has a
+    closure out well within the minute. Returns the last result with everything that was appended; MarqueeError where the
+    last look failed."""
+    end, appended, added = time.monotonic() + seconds, 0, Counter()
+    while True:
+        begin, error, result = time.monotonic(), None, {}
+        try:
+            result = run(settings)
+            appended += result["appended"]
+            added.update(result["overlay"])
+        except MarqueeError as failure:
+            error = failure
+        if begin + every > end:
+            break
+        time.sleep(max(0.0, begin + every - time.monotonic()))
+    if error:
+        raise error
+    return result | {"appended": appended, "overlay": dict(added)}
+
+
+def bring_up(settings: Settings, ledger: Ledger, releases: Iterable[str]) -> dict[str, Any]:
+    """The log, then the overlays of these releases, each up to its head; MarqueeError after all of it."""
+    result: dict[str, Any] = {}
+    wrong = []
+    for step in (lambda: catch_up(settings, ledger), lambda: overlay.catch_up_all(settings, ledger, releases)):
+        try:
+            result |= step()
+        except MarqueeError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise MarqueeError("; ".join(wrong))
+    return result
 
 
 def catch_up(settings: Settings, ledger: Ledger) -> dict[str, Any]:
@@ -66,7 +108,7 @@ def catch_up(settings: Settings, ledger: Ledger) -> dict[str, Any]:
         due = [record for record in reading.records if record.known_at <= now]
         next_due = min((record.known_at for record in reading.records if record.known_at > now), default=None)
         position = {"signature": signature, "next_due": next_due, "malformed": reading.malformed}
-        appended += ledger.append_eligibility(_newest(ledger, due), cursor=(name, position))
+        appended += ledger.append_eligibility(due, cursor=(name, position))
         malformed += reading.malformed
     if malformed:
         log.warning("%d malformed title or licence records were left out; `marquee land check` says which", malformed)
@@ -92,12 +134,6 @@ def read_interval(interval: Interval, folder: Path) -> Reading:
     return reading
 
 
-def _newest(ledger: Ledger, records: list[Record]) -> list[Record]:
-    """Leaves out versions older than one that the log has: a late record never undoes a newer one."""
-    known = ledger.eligibility_known(sorted({record.title_id for record in records}))
-    return [r for r in records if r.known_at >= known.get((r.kind, r.title_id, r.window_id), r.known_at)]
-
-
 @dataclass(frozen=True)
 class _Times:
     """When a record without `received_at` counts as known: event time plus the declared lag, never after its interval."""
@@ -120,7 +156,33 @@ def _title(row: Row, times: _Times) -> Record:
         raise Malformed("maturity")
     from_when = max(times.known_at(row), _moment(row, "valid_from"))
     return Record(0, "title", _text(row, "title_id"), maturity=maturity, key=f"title:{_text(row, 'event_id')}",
-                  known_at=_ceil(from_when))
+                  known_at=_ceil(from_when), content=_content(row))
+
+
+def _content(row: Row) -> dict[str, Any] | None:
+    """What the item tower and the shelf read of a title version. None where any of it is malformed: its maturity holds
+    all the same, and it gets no vector (the nightly ingest sets the record aside)."""
+    try:
+        for column in TABLES["titles"].columns:
+            _check(row.get(column.name), column)
+        return content_json(row | {"launched_at": _moment(row, "launched_at", required=False)})
+    except (Malformed, ValueError, OverflowError):
+        return None
+
+
+def _check(value: Any, column: Column) -> None:
+    if value is None:
+        fits = not column.required
+    elif column.type == "list<string>":
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    elif column.type in ("int", "float"):
+        fits = (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+                and (column.type == "float" or float(value).is_integer())
+                and (column.low is None or column.low <= value) and (column.high is None or value <= column.high))
+    else:
+        fits = column.type == "timestamp" or isinstance(value, str)
+    if not fits:
+        raise Malformed(column.name)
 
 
 def _licence(row: Row, times: _Times) -> Record:

@@ -60,9 +60,9 @@ def _go_back(settings: Settings, ledger: Ledger, pointer: Pointer, target: str, 
         raise UsageError(f"--to {target}: it is {row.state if row else 'unknown'}, and only a release that was live can return")
     files.verify(settings, target)
     try:
-        launches.catch_up(settings, ledger)
+        launches.bring_up(settings, ledger, [target])
     except (MarqueeError, OSError) as error:  # an incident is no time to insist on readable landing files
-        log.warning("the eligibility log was not brought up to date: %s", error)
+        log.warning("the eligibility log and the overlay were not brought up to date: %s", error)
     details = {"rollback": True, "from": pointer.release_id}
     probing = two_phases(ledger, target, LOAD_SECONDS, actor, reason, details, on_timeout=None)
     confirm_or_revert(settings, ledger, probing, TRY_SECONDS)

@@ -50,7 +50,7 @@ def swap(settings: Settings, release: str, question: QuestionAddress, load_secon
     if row.state in (State.PROBING, State.LIVE):
         return {"release_id": release, "state": row.state, "changed": False}
     approval = _checked(ledger, settings, row, question)
-    launches.catch_up(settings, ledger)
+    launches.bring_up(settings, ledger, [release])
     two_phases(ledger, release, load_seconds, approval.who, approval.why, approval.details, on_timeout=State.FAILED)
     return {"release_id": release, "state": State.PROBING, "changed": True, "approver": approval.who}
 

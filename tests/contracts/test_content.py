@@ -1,6 +1,7 @@
 """Title content: stable over processes and time, since a tower that was trained on it must find it again."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.content import CONTENT_WIDTH, Content, content_features, content_matrix, in_force, words
+from contracts.content import CONTENT_WIDTH, Content, content_features, content_json, content_matrix, in_force, words
 from contracts.settings import REPOSITORY
 
 EXAMPLE = Content("t1", "The Quiet Harbour", "A lighthouse keeper waits for a letter.", ["Drama", "Mystery"], ["Ada Moss"],
@@ -74,3 +75,14 @@ def test_a_version_holds_from_its_time_on_and_not_before():
     versions = [{"title_id": title, "valid_from": night + days * day, "maturity": maturity} for title, days, maturity in (
         ("b", -3, 7), ("a", 0, 1), ("b", 30, 0), ("b", -1, 18), ("a", 1, 2), ("c", -2, None))]
     assert [(title, row["maturity"]) for title, row in in_force(versions, night).items()] == [("a", 1), ("b", 18), ("c", None)]
+
+
+def test_one_title_version_is_the_same_json_from_every_side():
+    """A landed JSON record, a mart's row with nulls and empty lists, and Arrow's numbers: no change where there is none."""
+    moment = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    landed = {"title_id": "t1", "name": "A", "year": 1998, "runtime_minutes": 104, "launched_at": moment, "event_id": "e"}
+    mart = {"title_id": "t1", "name": "A", "synopsis": None, "genres": [], "credits": None, "language": "", "kind": None, "series_id": None,
+            "year": np.int32(1998), "runtime_minutes": np.float64(104), "maturity": None, "launched_at": moment.replace(tzinfo=None)}
+    assert content_json(landed) == content_json(mart) == {"name": "A", "year": 1998, "runtime_minutes": 104.0, "launched_at": moment.timestamp()}
+    assert content_json({**landed, "maturity": 0})["maturity"] == 0
+    assert json.loads(json.dumps(content_json(mart))) == content_json(mart)

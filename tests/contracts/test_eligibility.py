@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.eligibility import FAR, NEVER_MATURITY, Eligibility, Record, field_names, search_filter
+from contracts.eligibility import FAR, NEVER_MATURITY, Eligibility, Record, field_names, search_filter, still_holds
 
 TITLE_IDS, MARKETS, WINDOWS = ("a", "b"), ("nl", "de"), ("w1", "w2", "w3")
 MOMENTS = st.integers(0, 30)
@@ -92,6 +92,29 @@ def test_touching_windows_are_one_and_empty_ones_none():
     assert known.window("a", "nl", 2) == (0, 9)
     assert known.window("a", "nl", 9) is None
     assert known.markets() == ["nl"]
+
+
+@given(logs(), st.sampled_from(TITLE_IDS), st.sampled_from(MARKETS), MOMENTS, MOMENTS, st.none() | st.tuples(MOMENTS, MOMENTS))
+def test_a_window_that_still_holds_hides_no_licensed_moment(log, title, market, at, later, indexed):
+    """Indexed by this log or by any other: what is called findable is found whenever it is licensed."""
+    known, moment = applied(log), at + later
+    for window in (indexed, known.window(title, market, at)):
+        finds = window is not None and window[0] <= moment < window[1]
+        if still_holds(window, known.spans(title, market, at), at):
+            spans = known.windows.get((title, market), {}).values()
+            assert finds or not any(opens <= moment < closes for opens, closes in spans)
+
+
+def test_one_window_as_indexed_still_holds_and_a_second_does_not():
+    known = applied([Record(1, "licence", "a", window_id="w1", market="nl", opens_at=5, closes_at=9)])
+    assert still_holds((5, 9), known.spans("a", "nl", 2), 2)
+    assert still_holds((0, 99), known.spans("a", "nl", 2), 2), "closed early: the guard removes it"
+    assert not still_holds(None, known.spans("a", "nl", 2), 2)
+    assert not still_holds((6, 9), known.spans("a", "nl", 2), 2)
+    assert still_holds((6, 9), known.spans("a", "nl", 7), 7)
+    assert still_holds(None, known.spans("a", "nl", 9), 9)
+    known.apply([Record(2, "licence", "a", window_id="w2", market="nl", opens_at=20)])
+    assert not still_holds((5, 9), known.spans("a", "nl", 2), 2)
 
 
 def test_the_filter_is_what_the_collection_understands():

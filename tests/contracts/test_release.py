@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from contracts.release import (
     FileEntry,
+    RankerSpec,
+    ReleaseSpec,
     canonical,
     collection_name,
     digest,
     evidence_digest,
     file_entry,
+    market_groups,
     payload_digest,
     release_id,
 )
@@ -88,3 +91,16 @@ def test_a_release_is_named_by_day_and_inputs(inputs):
 
 def test_a_collection_name_is_one_that_milvus_takes():
     assert collection_name("2026-03-31-0a1b2c3d4e") == "titles_2026_03_31_0a1b2c3d4e"
+
+
+@given(st.sets(st.text("ABC_", min_size=1, max_size=6), max_size=90))
+def test_every_market_is_searched_in_exactly_one_collection_of_few_fields(markets):
+    spec = ReleaseSpec(release_id="r", day="", dimension=1, history_length=1, collection="titles_r", markets=sorted(markets, reverse=True),
+                       feature_service="", ranker=RankerSpec(kind="blend"))
+    groups = market_groups("titles_r", markets)
+    assert spec.collections == groups
+    assert next(iter(groups)) == "titles_r"
+    assert sorted(market for group in groups.values() for market in group) == sorted(markets)
+    assert all(3 + 2 * len(group) <= 64 for group in groups.values())
+    assert all(market in groups[spec.collection_for(market)] for market in markets)
+    assert spec.collection_for("newer") is None

@@ -68,6 +68,18 @@ def test_writers_at_once_lose_nothing_and_readers_miss_nothing(ledger: Ledger):
     assert len(seen) == len(set(seen)) == 4 * 20 * 3
 
 
-def test_the_newest_known_version_is_told_apart(ledger: Ledger):
-    ledger.append_eligibility([title("a", 7, "1", known_at=100), title("a", 13, "2", known_at=50), title("b", 1, "3", known_at=9)])
-    assert ledger.eligibility_known(["a"]) == {("title", "a", ""): 100}
+def test_a_late_version_is_left_out_whoever_appends_it(ledger: Ledger):
+    ledger.append_eligibility([title("a", 7, "1", known_at=100), title("b", 1, "3", known_at=9)])
+    assert ledger.append_eligibility([title("a", 13, "2", known_at=50), title("b", 2, "4", known_at=50)]) == 1
+    assert [(r.title_id, r.maturity) for r in ledger.eligibility_since(0)] == [("a", 7), ("b", 1), ("b", 2)]
+
+
+def test_the_newest_content_of_a_title_is_its_newest_versions(ledger: Ledger):
+    def version(name: str, key: str, known_at: int, content: dict | None) -> Record:
+        return Record(0, "title", name, maturity=7, key=key, known_at=known_at, content=content)
+
+    ledger.append_eligibility([version("a", "1", 1, {"name": "A"}), version("b", "2", 1, {"name": "B"}), version("c", "3", 1, None)])
+    ledger.append_eligibility([version("a", "4", 2, {"name": "Á", "genres": ["drama"]}), version("b", "5", 2, None)])
+    assert ledger.title_contents(["a", "b", "c", "d"]) == {"a": (4, {"name": "Á", "genres": ["drama"]})}
+    assert ledger.titles_since(3) == ["a", "b"]
+    assert [r.seq for r in ledger.eligibility_of(["b", "a"])] == [1, 2, 4, 5]

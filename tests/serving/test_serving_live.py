@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from contracts.eligibility import Record
+from contracts.overlay import OverlayRecord
 from contracts.release import State
 from contracts.settings import Settings
 from ledger import open_ledger
@@ -109,6 +110,50 @@ def test_a_switch_reads_the_log_first(home, ledger, vectors, world):
     make_live(ledger, OTHER)
     follow_until(live, lambda: serving(live) == OTHER)
     assert live._eligibility.snapshot.seq == ledger.eligibility_head()
+
+
+def launched(ledger, release_id: str, title_id: str, vector: np.ndarray) -> None:
+    """A title lands: in the log, licensed, and in a release's overlay."""
+    number = ledger.eligibility_head() + 1
+    ledger.append_eligibility([
+        Record(0, "title", title_id, maturity=0, key=f"{title_id}-{release_id}", content={"name": f"New {title_id}"}),
+        Record(0, "licence", title_id, window_id="w", market="de", key=f"{title_id}-{release_id}-w")])
+    ledger.append_overlay(release_id, [OverlayRecord(0, title_id, number, {}, vector)], number)
+
+
+def test_the_overlay_is_followed_and_each_release_has_its_own(home, ledger, vectors, world):
+    """Through a swap and back: at equal numbers the same shelf, and the switch shows no release without its overlay."""
+    live, query = live_of(home, ledger, vectors), np.asarray(world.one.vectors_ND[0])
+    make_live(ledger, ONE)
+    launched(ledger, ONE, "n1", query)
+    follow_until(live, lambda: serving(live) == ONE)
+    assert live.current().release.overlay.seq == ledger.overlay_head(ONE) > 0
+    ledger.propose(OTHER, version(ledger))
+    follow_until(live, lambda: [r.loaded for r in ledger.replicas()] == [[ONE, OTHER]])
+    launched(ledger, ONE, "n2", query)
+    launched(ledger, OTHER, "n2", query)
+    follow_until(live, lambda: "n2" in live.current().release.titles.row)
+
+    def shown() -> tuple:
+        live._eligibility.catch_up()
+        served, snapshot = live.current().release, live._eligibility.snapshot
+        made = shelf(Ask("p1", NOW, 20), served, snapshot, Clients(Given(member()), vectors, Metrics()))
+        return served.release_id, served.overlay.seq, snapshot.seq, [(p.title_id, p.source, p.score) for p in made.picks]
+
+    before = shown()
+    assert {"n1", "n2"} <= {title for title, _, _ in before[3]}
+    launched(ledger, OTHER, "n3", query)  # after the last look at its overlay
+    ledger.switch(version(ledger), datetime.now(UTC) + SOON)
+    live._overlays_read_at = time.monotonic()
+    live.follow_once()
+    assert (serving(live), live.current().release.overlay.seq) == (OTHER, ledger.overlay_head(OTHER))
+    assert "n1" not in live.current().release.titles.row
+    ledger.revert(version(ledger))
+    live.follow_once()
+    after = shown()
+    assert after[:2] == before[:2]
+    assert after[2] > before[2], "n3 was licensed since, which this release knows nothing of"
+    assert after[3] == before[3]
 
 
 def test_an_overdue_probe_is_taken_back(home, ledger, vectors):

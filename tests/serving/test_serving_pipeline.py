@@ -89,7 +89,7 @@ def test_scores_are_the_ranking_function_on_the_releases_vectors(world, vectors)
 
 def test_the_pool_is_no_larger_than_asked_for_and_has_neighbours(world, vectors):
     who = member(titles=("t003", "t010", "t011"))
-    found = retrieve.search(world.one, vectors, np.ones(16, np.float32) / 4, who.viewer(NOW), who.watched)
+    found = retrieve.search(world.one, world.catalogue.eligibility(), vectors, np.ones(16, np.float32) / 4, who.viewer(NOW), who.watched)
     assert 0 < len(found) <= world.one.spec.pool_size
     assert not who.watched & set(found)
     sources = retrieve.combine(world.one, found[:5], who).source.values()

@@ -19,10 +19,20 @@ from onnx import TensorProto, helper, numpy_helper
 from pymilvus import DataType, MilvusClient
 
 from contracts import release as files
+from contracts.content import CONTENT_WIDTH, content_json
 from contracts.eligibility import FAR, NEVER_MATURITY, Eligibility, Record, field_names
 from contracts.features import RANKING_FEATURES
 from contracts.marts import TITLE_FEATURES
-from contracts.query import CONTEXT_WIDTH, EVENT_WIDTH, PROFILE_WIDTH, QUERY_INPUTS, QUERY_OUTPUT
+from contracts.query import (
+    CONTEXT_WIDTH,
+    EVENT_WIDTH,
+    ID_TITLES,
+    ITEM_INPUTS,
+    ITEM_OUTPUT,
+    PROFILE_WIDTH,
+    QUERY_INPUTS,
+    QUERY_OUTPUT,
+)
 from contracts.release import Manifest, Payload, RankerSpec, ReleaseSpec, collection_name, evidence_digest, file_entry
 from contracts.settings import Settings
 
@@ -49,14 +59,24 @@ class Catalogue:
         self.genres = [list(rng.choice(GENRES, 2, replace=False)) for _ in self.ids]
         self.series = [f"s{rng.integers(self.size // 6 + 1)}" if rng.random() < 0.4 else None for _ in self.ids]
         self.plays = rng.integers(0, 1000, self.size)
-        for title_id, maturity in zip(self.ids, self.maturity):
-            self._add("title", title_id, maturity=maturity)
+        self.launched = [NOW - timedelta(days=int(days)) for days in np.random.default_rng(self.seed).integers(1, 900, self.size)]
+        for i, title_id in enumerate(self.ids):
+            self._add("title", title_id, maturity=self.maturity[i], content=content_json(self.content(i)))
             for market in MARKETS:
                 for number in range(rng.choice(3, p=[0.1, 0.75, 0.15])):
                     opens = int(NOW.timestamp()) + int(rng.integers(-40, 3)) * DAY
                     closes = opens + int(rng.choice([10, 30, 50, 10000])) * DAY
                     self._add("licence", title_id, window_id=f"{title_id}-{market}-{number}", market=market,
                               opens_at=opens, closes_at=min(closes, FAR))
+
+    def content(self, i: int) -> dict:
+        """Title i as a landed record, a mart and titles.parquet have it."""
+        return {
+            "title_id": self.ids[i], "name": f"Title {self.ids[i]}", "synopsis": None, "genres": self.genres[i],
+            "credits": ["somebody"], "language": "en" if i % 3 else None, "kind": "movie", "series_id": self.series[i],
+            "year": None if i % 11 == 0 else 1990 + i % 30, "runtime_minutes": 90.0, "maturity": self.maturity[i],
+            "launched_at": self.launched[i],
+        }
 
     def _add(self, kind: str, title_id: str, **values) -> None:
         self.log.append(Record(seq=len(self.log) + 1, kind=kind, title_id=title_id, **values))
@@ -87,7 +107,7 @@ def build_release(
     items = _unit(rng.normal(size=(catalogue.size, DIMENSION))).astype(np.float32)
     np.save(folder / files.ITEM_VECTORS, items)
     onnx.save(query_tower(rng), folder / files.QUERY_TOWER)
-    (folder / files.ITEM_TOWER).write_bytes(b"serving does not read this one")
+    onnx.save(item_tower(rng, catalogue.ids), folder / files.ITEM_TOWER)
     pq.write_table(titles_table(catalogue, rng), folder / files.TITLES)
     pairs = sorted({(int(a), int(b)) for a, b in rng.integers(0, catalogue.size, (catalogue.size * 4, 2)) if a != b})
     pq.write_table(pa.table({
@@ -145,6 +165,23 @@ def query_tower(rng: np.random.Generator) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def item_tower(rng: np.random.Generator, id_titles: list[str]) -> onnx.ModelProto:
+    """normalise(content·W + id embedding): an item tower without training."""
+    weights = [numpy_helper.from_array(rng.normal(size=(rows, DIMENSION)).astype(np.float32), name)
+               for name, rows in (("W", CONTENT_WIDTH), ("ids", len(id_titles) + 1))]
+    nodes = [
+        helper.make_node("MatMul", [ITEM_INPUTS[0], "W"], ["about"]), helper.make_node("Gather", ["ids", ITEM_INPUTS[1]], ["known"]),
+        helper.make_node("Add", ["about", "known"], ["sum"]), helper.make_node("LpNormalization", ["sum"], [ITEM_OUTPUT], axis=1, p=2),
+    ]
+    inputs = [helper.make_tensor_value_info(ITEM_INPUTS[0], TensorProto.FLOAT, ["N", CONTENT_WIDTH]),
+              helper.make_tensor_value_info(ITEM_INPUTS[1], TensorProto.INT64, ["N"])]
+    output = helper.make_tensor_value_info(ITEM_OUTPUT, TensorProto.FLOAT, ["N", DIMENSION])
+    model = helper.make_model(helper.make_graph(nodes, "item", inputs, [output], weights),
+                              opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    helper.set_model_props(model, {ID_TITLES: json.dumps(id_titles)})
+    return model
+
+
 def train_ranker(rng: np.random.Generator, features: tuple[str, ...] = RANKING_FEATURES) -> lgb.Booster:
     """A small LightGBM model of random labels."""
     rows = rng.normal(size=(200, len(features)))
@@ -153,15 +190,14 @@ def train_ranker(rng: np.random.Generator, features: tuple[str, ...] = RANKING_F
 
 
 def titles_table(catalogue: Catalogue, rng: np.random.Generator) -> pa.Table:
-    n = catalogue.size
-    columns = {
-        "title_id": catalogue.ids, "name": [f"Title {i}" for i in catalogue.ids], "genres": catalogue.genres,
-        "credits": [["somebody"]] * n, "language": ["en" if i % 3 else None for i in range(n)], "kind": ["movie"] * n,
-        "series_id": catalogue.series, "year": pa.array([None if i % 11 == 0 else 1990 + i % 30 for i in range(n)], pa.int32()),
-        "runtime_minutes": [90.0] * n, "maturity": pa.array(catalogue.maturity, pa.int32()),
-        "launched_at": pa.array([NOW - timedelta(days=int(d)) for d in rng.integers(1, 900, n)], pa.timestamp("us", "UTC")),
-        "id_index": list(range(1, n + 1)),
-    }
+    """As the index job makes it: content, counts, and the windows that the collection knows."""
+    n, eligibility, at = catalogue.size, catalogue.eligibility(), int(NOW.timestamp())
+    types = {"year": pa.int32(), "maturity": pa.int32(), "launched_at": pa.timestamp("us", "UTC"), "synopsis": pa.string()}
+    rows = [catalogue.content(i) for i in range(n)]
+    columns = {name: pa.array([row[name] for row in rows], types.get(name)) for name in rows[0]}
+    columns["id_index"] = list(range(1, n + 1))
+    columns["windows"] = [[dict(zip(("market", "opens_at", "closes_at"), (market, *span))) for market in MARKETS
+                           if (span := eligibility.window(title_id, market, at))] for title_id in catalogue.ids]
     return pa.table(columns | {name: rng.random(n) * 100 for name in TITLE_FEATURES})
 
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from contracts.eligibility import FAR
+from contracts.eligibility import FAR, field_names
 from contracts.marts import TITLE_FEATURES
-from jobs.index.catalogue import TITLES_SCHEMA, current_windows, eligibility, join_profiles, title_table
+from jobs.index.catalogue import TITLES_SCHEMA, current_windows, eligibility, join_profiles, title_table, with_windows
+from jobs.index.collection import collection_rows
 from jobs.index.fallback import GENERAL, KIDS, Popularity, fallback_rows
 
 NIGHT = datetime(2026, 3, 31, tzinfo=UTC)
@@ -37,6 +38,26 @@ def test_title_rows_have_id_index_and_newest_counts():
     assert table.schema.equals(TITLES_SCHEMA)
     assert table["id_index"].to_pylist() == [0, 1, 2]
     assert table["plays_30d"].to_pylist() == [None, 5, None]
+
+
+def test_titles_say_which_windows_were_indexed():
+    day, at = timedelta(days=1), int(NIGHT.timestamp())
+    rows = windows([("w1", "a", "AA", NIGHT - 9 * day, NIGHT + day, False, NIGHT - day, None),
+                    ("w2", "a", "AA", NIGHT + 2 * day, None, False, NIGHT - day, None),
+                    ("w3", "a", "BB", NIGHT - 9 * day, NIGHT - day, False, NIGHT - day, None),
+                    ("w4", "b", "BB", NIGHT + day, None, False, NIGHT - day, None)])
+    titles = [version("a", -2), version("b", -1)]
+    state = eligibility(titles, rows)
+    table = with_windows(title_table(titles, [], pa.Table.from_pylist([], pa.schema([("title_id", pa.string()), ("snapshot_day", pa.date32())]))),
+                         state, at)
+    assert table["windows"].to_pylist() == [
+        [{"market": "AA", "opens_at": at - 9 * 86400, "closes_at": at + 86400}],
+        [{"market": "BB", "opens_at": at + 86400, "closes_at": FAR}]]
+    indexed = collection_rows(["a", "b"], np.eye(2, dtype=np.float32), state, at).scalars
+    for title, row in zip(table["windows"].to_pylist(), range(2)):
+        for window in title:
+            fields = field_names(window["market"])
+            assert tuple(indexed[field][row] for field in fields) == (window["opens_at"], window["closes_at"])
 
 
 def test_superseded_and_revoked_windows_are_gone():

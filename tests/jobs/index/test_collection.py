@@ -8,9 +8,10 @@ from pymilvus import MilvusClient
 
 from contracts.eligibility import FAR, NEVER_MATURITY, Eligibility, Record
 from contracts.errors import MarqueeError
+from contracts.release import market_groups
 from contracts.settings import Settings
 from jobs.index import collection
-from jobs.index.build import load_checked
+from jobs.index.build import load_all, load_checked
 from jobs.index.config import IndexConfig
 
 AT = 1_800_000_000
@@ -136,9 +137,37 @@ def test_no_open_window_anywhere_is_said(client, name):
     rows, state = made_up(20)
     shut = {f: np.zeros_like(v) if f.startswith("closes") else v for f, v in rows.scalars.items()}
     with pytest.raises(MarqueeError, match="no licence window is open"):
-        load_checked(client, name, replace(rows, scalars=shut), state, AT, CONFIG)
+        load_all(client, name, replace(rows, scalars=shut), state, AT, CONFIG)
 
 
 def test_no_milvus_says_so():
     with pytest.raises(MarqueeError, match=r"no Milvus answers at http://127\.0\.0\.1:1:"):
         collection.connect(Settings(_env_file=None, milvus_port=1))
+
+
+def test_forty_markets_take_collections_by_group(client, name):
+    """Every market is searched in its group's collection, and nobody else's windows matter there."""
+    from contracts.eligibility import search_filter
+
+    markets = [f"M{i:02}" for i in range(40)]
+    ids = [f"t{i:03}" for i in range(80)]
+    records = [Record(i, "title", title, maturity=7) for i, title in enumerate(ids, 1)]
+    records += [Record(100 + i, "licence", title, window_id=title, market=markets[i % 40], opens_at=0) for i, title in enumerate(ids)]
+    state = Eligibility()
+    state.apply(records)
+    random = np.random.default_rng(0)
+    rows = collection.collection_rows(ids, random.normal(size=(80, 16)).astype(np.float32), state, AT)
+    checked, kept = load_all(client, name, rows, state, AT, CONFIG)
+    try:
+        assert (checked.titles, checked.searches, kept) == (80, 32, False)
+        groups = market_groups(name, markets)
+        assert [len(group) for group in groups.values()] == [30, 10]
+        for group, its_markets in groups.items():
+            assert len(client.describe_collection(group)["fields"]) == 3 + 2 * len(its_markets) <= 64
+            for market in its_markets:
+                hits = client.search(group, [rows.vectors_TD[0].tolist()], filter=search_filter(market, 18, AT), limit=80,
+                                     output_fields=["title_id"])[0]
+                assert {hit["title_id"] for hit in hits} == {t for i, t in enumerate(ids) if markets[i % 40] == market}
+        assert load_all(client, name, rows, state, AT, CONFIG)[1] is True
+    finally:
+        client.drop_collection(f"{name}_2")

@@ -51,7 +51,7 @@ def eligible(ledger, title_id: str = "t1", limit: int = 18, at: int = NOON) -> s
 
 def test_landed_versions_enter_once(settings, ledger, land):
     land([title(1)], [window(1)])
-    assert launches.run(settings) == {"appended": 2, "head": 2, "malformed": 0, "reverted_overdue": False}
+    assert launches.run(settings) == {"appended": 2, "head": 2, "malformed": 0, "overlay": {}, "reverted_overdue": False}
     assert launches.run(settings)["appended"] == 0
     assert eligible(ledger) is None
     assert [r.closes_at for r in ledger.eligibility_since(0) if r.kind == "licence"] == [FAR]
@@ -62,6 +62,24 @@ def test_an_interval_read_whole_is_not_read_again(settings, land, monkeypatch):
     launches.run(settings)
     monkeypatch.setattr(launches, "read_interval", lambda *a: pytest.fail("read again"))
     launches.run(settings)
+
+
+def test_a_watch_looks_again_until_its_time_is_up(settings, ledger, land, monkeypatch):
+    """What failed at an earlier look and is mended is no failure."""
+    land([title(1)], [window(1)])
+    broken = settings.landing / "2026-03-30" / "titles.parquet"
+    broken.write_bytes(b"PAR1 no")
+
+    def meanwhile(_: float) -> None:
+        broken.unlink(missing_ok=True)
+        land([title(2, "t2")], [], "2026-03-31")
+
+    monkeypatch.setattr(launches.time, "sleep", meanwhile)
+    assert launches.watch(settings, 5, 4)["appended"] == 3
+    broken.write_bytes(b"PAR1 no")
+    monkeypatch.setattr(launches.time, "sleep", lambda _: None)
+    with pytest.raises(MarqueeError, match="2026-03-30"):
+        launches.watch(settings, 0, 1)
 
 
 def test_a_closure_and_a_revocation_and_a_reopening(settings, ledger, land):

@@ -540,6 +540,19 @@ def test_a_superseded_question_is_red_only_where_it_was_approved(settings, ledge
         promote.record(settings, "r2", QUESTION)
 
 
+def test_swap_and_roll_back_bring_the_release_to_both_heads_first(settings, ledger, airflow, two, monkeypatch):
+    """What landed between the build and the swap, or while the earlier release was away, is in its overlay when it serves."""
+    brought, version = [], ledger.pointer().version
+    monkeypatch.setattr(swap.launches.overlay, "catch_up",
+                        lambda settings, ledger, release: brought.append((release, ledger.pointer().version)) or 0)
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    assert brought == [("r2", version)]
+    promote.probe(settings, "r2")
+    promote.rollback(settings, None, "kids saw horror", "ann")
+    assert [release for release, _ in brought] == ["r2", "r1"]
+
+
 # --- roll back --------------------------------------------------------------------------------------------------------
 
 @pytest.fixture

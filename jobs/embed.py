@@ -1,4 +1,5 @@
-"""Titles to vectors by the release's own item tower."""
+"""Titles to vectors by a release's own item tower: the whole catalogue when it is built (jobs/index), and what arrives
+later (jobs/release/overlay.py)."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
