@@ -4,7 +4,6 @@ LambdaMART wins) and spec.json (last: its existence means that the build steps a
 Reads only the night's tag, the training tables and the release's own files.
 """
 
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts import durable
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
@@ -176,6 +176,4 @@ def _write(folder: Path, choice: Choice, spec: ReleaseSpec) -> None:
 
 
 def _aside(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    durable.write(path, text)
