@@ -225,6 +225,42 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
     print(step.diff(load(), one, other, as_json))
 
 
+@release_app.command()
+def trace(
+    name: Annotated[str, typer.Argument(help="a slate id (what was shown, by which release), or a release id (its slates)")],
+    as_json: Json = False,
+) -> None:
+    """From a slate to its release, models, data, gates and approver; from a release to the slates that it computed."""
+    from jobs.release import trace as step
+    print(step.run(load(), name, as_json))
+
+
+@release_app.command()
+def collect(
+    keep: Annotated[int, typer.Option(min=0, help="so many that were live, and so many that were refused, stay beside those in use")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go and why the rest stays")] = False,
+) -> None:
+    """Delete collections and large files of releases that nobody needs; manifest and evidence stay."""
+    from jobs.release import collect as step
+    runtime.emit(step.run(load(), keep, dry_run))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="remove leftovers, rebuild lost collections, resolve an overdue probe")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find what a crash left behind, and say what it is; exit code 1 while something is left to do."""
+    from jobs.index import rebuild
+    from jobs.release import doctor as step
+    found = step.run(load(), fix, rebuild.run)
+    if as_json:
+        runtime.emit({"findings": [one.as_json() for one in found], "left": sum(not one.fixed for one in found)})
+    else:
+        print(step.as_text(found))
+    raise typer.Exit(int(any(not one.fixed for one in found)))
+
+
 @app.command()
 def launches() -> None:
     """Append landed title and licence versions to the eligibility log; closures at once."""
