@@ -65,7 +65,9 @@ class Load:
     asked: SimpleQueue = field(default_factory=SimpleQueue)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> None:
+    def start(self, replicas: list[str] | None = None) -> None:
+        """`replicas` names whom to ask; all of them without it."""
+        self._addresses = [address for name, address in self.home.addresses.items() if not replicas or name in replicas]
         self._pool = ThreadPoolExecutor(self.clients, "client")
         self._running = [self._pool.submit(self._client, number) for number in range(self.clients)]
 
@@ -82,8 +84,8 @@ class Load:
         return found
 
     def _client(self, number: int) -> None:
-        rng, addresses = random.Random(self.seed * 1000 + number), list(self.home.addresses.values())
-        with httpx.Client(base_url=addresses[number % len(addresses)], timeout=30) as api:
+        rng, address = random.Random(self.seed * 1000 + number), self._addresses[number % len(self._addresses)]
+        with httpx.Client(base_url=address, timeout=30) as api:
             while not self.stopped.wait(rng.uniform(0.5, 1.5) / self.pace):
                 profile = rng.choice([*ONLINE_MEMBERS, f"stranger{rng.randrange(50)}"])
                 market, device = rng.choice(MARKETS), rng.choice(DEVICES)

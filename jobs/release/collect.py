@@ -66,14 +66,14 @@ def drop_collections(settings: Settings, ledger: Ledger, releases: Iterable[str]
     from pymilvus.exceptions import MilvusException
 
     dropped, waiting = [], []
-    wanted = [name for release in releases for name in [collection_name(release)]]
+    wanted = [collection_name(release) for release in releases]
     if not wanted:
         return dropped, waiting
     try:
         with closing(MilvusClient(**settings.milvus_connection(), timeout=10)) as client:
             for name in sorted(of_releases(client.list_collections(), wanted)):
                 readers = {collection_name(release) for release in ledger.in_use()}
-                if client.list_aliases(collection_name=name).get("aliases") or of_releases([name], readers):
+                if client.list_aliases(collection_name=name).get("aliases") or any(of_releases([name], readers)):
                     waiting.append(name)
                     continue
                 client.drop_collection(name)
