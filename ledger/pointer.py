@@ -32,7 +32,7 @@ def propose(connection: Connection, candidate: str, expected_version: int, arm: 
     journal.release(connection, candidate)
     if expected_version > 0:
         after = _swap(connection, expected_version, arm, "live", candidate=candidate)
-        _refuse_collected(connection, candidate)
+        _refuse_unfit(connection, after)
         return after
     first = {"arm": arm, "phase": "live", "candidate": candidate, "version": 1}
     try:
@@ -80,10 +80,15 @@ def revert(connection: Connection, expected_version: int, arm: str, by: By) -> P
     return after
 
 
-def _refuse_collected(connection: Connection, candidate: str) -> None:
-    """Looked at while the pointer is held, as `collect` holds it: one of the two sees the other."""
-    if journal.release(connection, candidate).state == State.COLLECTED:
-        raise ForbiddenTransition(f"release {candidate} was collected: its files are gone")
+def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:
+    """Looked at while the pointer is held, as `collect` holds it: one of the two sees the other. Live cannot move between
+    here and the switch, which expects this very version."""
+    row = journal.release(connection, pointer.candidate)
+    if row.state == State.COLLECTED:
+        raise ForbiddenTransition(f"release {row.release_id} was collected: its files are gone")
+    if row.state == State.AWAITING_APPROVAL and row.evidence_digest and row.compared_with != pointer.release_id:
+        raise StaleVersion(f"live moved: release {row.release_id} was judged against {row.compared_with or 'nothing'}, and "
+                           f"{pointer.release_id or 'nothing'} is live")
 
 
 def _came_from(connection: Connection, release_id: str) -> State | None:
