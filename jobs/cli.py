@@ -254,11 +254,13 @@ def doctor(
     from jobs.index import rebuild
     from jobs.release import doctor as step
     found = step.run(load(), fix, rebuild.run)
+    left = [f"{one.kind} {one.where}" for one in found if not one.fixed]
     if as_json:
-        runtime.emit({"findings": [one.as_json() for one in found], "left": sum(not one.fixed for one in found)})
+        runtime.emit({"findings": [one.as_json() for one in found], "left": len(left)})
     else:
         print(step.as_text(found))
-    raise typer.Exit(int(any(not one.fixed for one in found)))
+    if left:
+        raise MarqueeError(f"{len(left)} left to do: {', '.join(left[:3])}{' …' if left[3:] else ''}")
 
 
 @app.command()
