@@ -19,7 +19,8 @@ from ledger import Ledger, open_ledger
 from tests.serving.online_rows import write_online_rows
 from tests.serving.tiny_world import KEY, NOW, Catalogue, build_release
 
-READY_SECONDS = 120.0
+READY_SECONDS = 600.0
+"""A process of low priority on a busy machine takes minutes to import what it needs."""
 GENEROUS_MS = "5000"
 """Budgets of search and hydration: on a busy machine a fallback would answer instead, rightly, but of no release's pool."""
 

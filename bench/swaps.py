@@ -145,6 +145,15 @@ class Judge:
 def prepare(folder: Path, seed: int, replicas: int) -> Home:
     """Both releases, ONE live, OTHER live before it."""
     home = Home.make(folder, seed)
+    try:
+        _prepare(home, seed, replicas)
+    except BaseException:
+        home.stop()
+        raise
+    return home
+
+
+def _prepare(home: Home, seed: int, replicas: int) -> None:
     for release, kind in ((ONE, 1), (OTHER, 2)):
         home.release(release, seed * 10 + kind)
     home.members()
@@ -155,7 +164,6 @@ def prepare(folder: Path, seed: int, replicas: int) -> Home:
         pointer = two_phases(ledger, release, 120, "bench", "first", {}, on_timeout=None)
         confirm_or_revert(home.settings, ledger, pointer, 60)
         ready(ledger, release, replicas)
-    return home
 
 
 def run(folder: Path, out: Path, swaps: int, seed: int, clients: int, pace: float, replicas: int, steady_seconds: float) -> dict:
