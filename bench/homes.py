@@ -65,7 +65,7 @@ class Home:
         ledger.begin(release_id, manifest.day, "bench")
         for state in (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL):
             ledger.move(release_id, state, "bench")
-        ledger.set_digests(release_id, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with)
+        ledger.set_digests(release_id, manifest.payload.payload_digest)  # no evidence: it was compared with nothing
         return manifest
 
     def members(self) -> None:
