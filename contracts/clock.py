@@ -3,9 +3,10 @@ faster than real ones. Whoever lands a simulated day moves the offset; everybody
 """
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from contracts import durable
 
 CLOCK_FILE = "clock.json"
 
@@ -23,6 +24,4 @@ def set_now(home: Path, moment: datetime) -> None:
     """From here on the home's present runs on from `moment` (timezone-aware)."""
     offset = (moment - datetime.now(UTC)).total_seconds()
     home.mkdir(parents=True, exist_ok=True)
-    aside = home / f".{CLOCK_FILE}.{os.getpid()}"
-    aside.write_text(json.dumps({"offset_seconds": offset, "set_to": moment.isoformat()}))
-    aside.replace(home / CLOCK_FILE)
+    durable.write(home / CLOCK_FILE, json.dumps({"offset_seconds": offset, "set_to": moment.isoformat()}))

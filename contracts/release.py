@@ -34,7 +34,8 @@ MARKETS_A_COLLECTION = 30
 
 
 class State(StrEnum):
-    """`building → built → judged → awaiting_approval → probing → live → retired`, or one of the ends."""
+    """`building → built → judged → awaiting_approval → probing → live → retired`, or one of the ends; `collected`: what
+    serves was deleted, so that it can never be live again."""
 
     BUILDING = "building"
     BUILT = "built"
@@ -49,6 +50,7 @@ class State(StrEnum):
     EXPIRED = "expired"
     SUPERSEDED = "superseded"
     ROLLED_BACK = "rolled_back"
+    COLLECTED = "collected"
 
 
 class RankerSpec(BaseModel):

@@ -307,6 +307,44 @@ def rebuild(
     raise typer.Exit(0 if found["outcome"] == step.SAME else 1)
 
 
+@release_app.command()
+def trace(
+    name: Annotated[str, typer.Argument(help="a slate id (what was shown, by which release), or a release id (its slates)")],
+    as_json: Json = False,
+) -> None:
+    """From a slate to its release, models, data, gates and approver; from a release to the slates that it computed."""
+    from jobs.release import trace as step
+    print(step.run(load(), name, as_json))
+
+
+@release_app.command()
+def collect(
+    keep: Annotated[int, typer.Option(min=0, help="so many that were live, and so many that were refused, stay beside those in use")] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would go and why the rest stays")] = False,
+) -> None:
+    """Delete collections and large files of releases that nobody needs; manifest and evidence stay."""
+    from jobs.release import collect as step
+    runtime.emit(step.run(load(), keep, dry_run))
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="remove leftovers, rebuild lost collections, resolve an overdue probe")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find what a crash left behind, and say what it is; exit code 1 while something is left to do."""
+    from jobs.index import rebuild
+    from jobs.release import doctor as step
+    found = step.run(load(), fix, rebuild.run)
+    left = [f"{one.kind} {one.where}" for one in found if not one.fixed]
+    if as_json:
+        runtime.emit({"findings": [one.as_json() for one in found], "left": len(left)})
+    else:
+        print(step.as_text(found))
+    if left:
+        raise MarqueeError(f"{len(left)} left to do: {', '.join(left[:3])}{' …' if left[3:] else ''}")
+
+
 @app.command()
 def launches(
     log_only: Annotated[bool, typer.Option("--log-only", help="the eligibility log, not the overlays")] = False,

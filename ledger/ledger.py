@@ -19,6 +19,7 @@ from ledger.errors import StaleVersion
 from ledger.journal import By
 from ledger.rows import Decision, LiveQuality, Pointer, ReleaseRow, Replica, Transition
 from ledger.schema import CURSORS, RELEASES, REPLICAS
+from ledger.states import COLLECTABLE
 
 
 def open_ledger(settings: Settings) -> "Ledger":
@@ -154,6 +155,17 @@ class Ledger:
         with writing(self.engine) as connection:
             connection.execute(delete(REPLICAS).where(REPLICAS.c.replica_id == replica_id))
 
+    def expired_leases(self, older_than: timedelta) -> list[tuple[str, datetime]]:
+        """(replica, when its lease ran out), of those that ran out so long ago."""
+        query = select(REPLICAS.c.replica_id, REPLICAS.c.expires_at).where(REPLICAS.c.expires_at < datetime.now(UTC) - older_than)
+        with reading(self.engine) as connection:
+            return [tuple(row) for row in connection.execute(query.order_by(REPLICAS.c.replica_id))]
+
+    def forget_expired(self, older_than: timedelta) -> None:
+        """Deletes leases that ran out so long ago."""
+        with writing(self.engine) as connection:
+            connection.execute(delete(REPLICAS).where(REPLICAS.c.expires_at < datetime.now(UTC) - older_than))
+
     # --- nights -------------------------------------------------------------------------------------------------
 
     def keep_live_quality(self, release_id: str, ds: str, arm: str, figures: dict[str, Any]) -> LiveQuality:
@@ -176,6 +188,23 @@ class Ledger:
         """Keeps the decision, in place of an earlier one for the same night."""
         with writing(self.engine) as connection:
             return nights.decide(connection, Decision(ds, action, base, reason, actor, self._now()))
+
+    # --- garbage ------------------------------------------------------------------------------------------------
+
+    def in_use(self) -> dict[str, str]:
+        """release -> who needs it: a pointer or a replica. Every other one may be collected, if its state allows it."""
+        with reading(self.engine) as connection:
+            return _in_use(connection)
+
+    def collect(self, release_id: str, actor: str, reason: str) -> bool:
+        """Moves a release to `collected`, after which nobody can propose it and its files may go. False where a pointer
+        names it, a replica reports it, or something may still be done with it."""
+        with writing(self.engine) as connection:
+            row = journal.release(connection, release_id)
+            if row.state not in COLLECTABLE or release_id in _in_use(connection, lock=True):
+                return False
+            journal.move(connection, release_id, State.COLLECTED, self._by(actor, reason))
+            return True
 
     # --- eligibility --------------------------------------------------------------------------------------------
 
@@ -251,6 +280,19 @@ class Ledger:
 
     def _by(self, actor: str, reason: str = "", details: dict[str, Any] | None = None) -> By:
         return By(actor, self._now(), reason, details or {})
+
+
+def _in_use(connection, lock: bool = False) -> dict[str, str]:
+    users: dict[str, str] = {}
+    for pointer in pointers.read_all(connection, lock):
+        for role, release_id in (("live", pointer.release_id), ("candidate", pointer.candidate), ("previous", pointer.previous)):
+            if release_id:
+                users.setdefault(release_id, f"{role} of arm {pointer.arm}")
+    held = select(REPLICAS).where(REPLICAS.c.expires_at > datetime.now(UTC)).order_by(REPLICAS.c.replica_id)
+    for row in connection.execute(held).mappings():
+        for release_id in filter(None, (*row["loaded"], row["serving"])):
+            users.setdefault(release_id, f"loaded by replica {row['replica_id']}")
+    return users
 
 
 def _set_cursor(connection, name: str, position: Any) -> None:

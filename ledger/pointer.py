@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from contracts.release import CONTROL_ARM, State
 from ledger import journal
-from ledger.errors import StaleVersion
+from ledger.errors import ForbiddenTransition, StaleVersion
 from ledger.journal import By
 from ledger.rows import Pointer
 from ledger.schema import POINTER
@@ -25,11 +25,19 @@ def arms(connection: Connection) -> list[str]:
     return list(connection.execute(select(POINTER.c.arm).order_by(POINTER.c.arm)).scalars())
 
 
+def read_all(connection: Connection, lock: bool = False) -> list[Pointer]:
+    """Of every arm; `lock`: nobody moves one before this transaction ends (SQLite has one writer anyway)."""
+    query = select(POINTER).order_by(POINTER.c.arm)
+    return [Pointer(**row) for row in connection.execute(query.with_for_update() if lock else query).mappings()]
+
+
 def propose(connection: Connection, candidate: str, expected_version: int, arm: str = CONTROL_ARM) -> Pointer:
     """Asks replicas to load `candidate`. Version 0 stands for an arm that has no pointer yet."""
     journal.release(connection, candidate)
     if expected_version > 0:
-        return _swap(connection, expected_version, arm, "live", candidate=candidate)
+        after = _swap(connection, expected_version, arm, "live", candidate=candidate)
+        _refuse_unfit(connection, after)
+        return after
     first = {"arm": arm, "phase": "live", "candidate": candidate, "version": 1}
     try:
         with connection.begin_nested():
@@ -74,6 +82,17 @@ def revert(connection: Connection, expected_version: int, arm: str, by: By) -> P
     retired = _came_from(connection, before.release_id) == State.RETIRED
     journal.move(connection, before.release_id, State.RETIRED if retired else State.ROLLED_BACK, by)
     return after
+
+
+def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:
+    """Looked at while the pointer is held, as `collect` holds it: one of the two sees the other. Live cannot move between
+    here and the switch, which expects this very version."""
+    row = journal.release(connection, pointer.candidate)
+    if row.state == State.COLLECTED:
+        raise ForbiddenTransition(f"release {row.release_id} was collected: its files are gone")
+    if row.state == State.AWAITING_APPROVAL and row.evidence_digest and row.compared_with != pointer.release_id:
+        raise StaleVersion(f"live moved: release {row.release_id} was judged against {row.compared_with or 'nothing'}, and "
+                           f"{pointer.release_id or 'nothing'} is live")
 
 
 def _came_from(connection: Connection, release_id: str) -> State | None:

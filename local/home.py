@@ -6,6 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
+from contracts import durable
 from contracts.errors import UsageError
 from contracts.settings import Settings
 from local import ports
@@ -107,4 +108,4 @@ def write_private(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     aside.touch(mode=0o600)
     aside.write_text(text)
-    aside.replace(path)
+    durable.publish(aside, path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from contracts import durable
 from contracts.errors import MarqueeError
 
 SUPERVISOR = "supervisor"
@@ -27,7 +28,7 @@ def remember(home: Path, name: str, pid: int) -> None:
     path = pid_file(home, name)
     aside = path.with_suffix(f".{os.getpid()}")
     aside.write_text(json.dumps({"pid": pid, "started": psutil.Process(pid).create_time()}))
-    aside.replace(path)
+    durable.publish(aside, path)
 
 
 def running(home: Path, name: str) -> psutil.Process | None:

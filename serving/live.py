@@ -40,6 +40,9 @@ LEASE_SECONDS = 10.0
 TEND_SECONDS = 1.0
 OVERLAY_SECONDS = 1.0
 RETRY_LOAD_SECONDS = 5.0
+GRACE_SECONDS = 30.0
+"""A release that nobody wants any more stays loaded, and reported, for so long: requests in flight end on it, and garbage
+collection drops no collection that a replica reports. Far longer than a request takes (its budgets are below a second)."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Live:
         self.replica_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._served: Served | None = None
         self._loaded: dict[str, Release] = {}
+        self._wanted_until: dict[str, float] = {}  # release id -> end of its grace, monotonic
         self._loading: dict[str, Future[Release]] = {}
         self._failed: dict[str, float] = {}  # release id -> when it may be tried again, monotonic
         self._loaders = ThreadPoolExecutor(1, "load")
@@ -152,7 +156,7 @@ class Live:
             return self._ledger().pointer() or pointer
 
     def _load_wanted(self, pointer: Pointer) -> None:
-        """Starts loading what is missing, takes what is loaded, forgets what nobody wants."""
+        """Starts loading what is missing, takes what is loaded, forgets what nobody has wanted for a while."""
         wanted = dict.fromkeys(filter(None, (pointer.release_id, pointer.candidate, pointer.previous)))
         for release_id in wanted:
             due = self._failed.get(release_id, 0.0) <= time.monotonic()
@@ -162,7 +166,9 @@ class Live:
             if future.done():
                 del self._loading[release_id]
                 self._take(release_id, future)
-        self._loaded = {k: v for k, v in self._loaded.items() if k in wanted}
+        now = time.monotonic()
+        self._wanted_until |= dict.fromkeys(wanted, now + GRACE_SECONDS)
+        self._loaded = {k: v for k, v in self._loaded.items() if self._wanted_until[k] > now}
 
     def _load_ready(self, release_id: str) -> Release:
         """Loaded, verified and warm, with its overlay; its collections loaded in the vector database too."""

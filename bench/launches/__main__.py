@@ -21,6 +21,7 @@ import httpx
 
 from bench.launches import table
 from bench.launches.home import Home, home
+from contracts import paths
 from tests.serving.tiny_world import MARKETS, NOW, bearer
 
 HERE = Path(__file__).parent

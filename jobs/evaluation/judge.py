@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contracts import clock
+from contracts import clock, durable
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
@@ -363,7 +363,7 @@ def _write_evidence(folder: Path, evidence: Evidence, times: dict[str, list[floa
     place = folder / names.EVIDENCE
     if place.exists():
         place.rename(old)
-    aside.rename(place)
+    durable.publish(aside, place)
     shutil.rmtree(old, ignore_errors=True)
     return {name: file_entry(place / name) for name in sorted(files)}
 
@@ -381,9 +381,7 @@ def _write_manifest(
         verdict=evidence.verdict, failed_gates=gates.failed(evidence.gates),
         annotations={"judged_at": clock.now(settings.home).isoformat(timespec="seconds"), "judge": _rules(config)},
     )
-    aside = folder / f".{names.MANIFEST}.{os.getpid()}"
-    aside.write_text(manifest.model_dump_json(indent=1) + "\n")
-    aside.replace(folder / names.MANIFEST)
+    durable.write(folder / names.MANIFEST, manifest.model_dump_json(indent=1) + "\n")
     return manifest
 
 

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from contracts import durable
+
 BUCKETS = 10
 SAMPLE_NOISE = 3.0
 """Multiples of the mean PSI of equal distributions that pass as noise."""
@@ -98,10 +100,8 @@ def psi(was: list[float], now: list[float], floor: float = 1e-4) -> float:
 
 
 def save(path: Path, distributions: Mapping[str, Distribution]) -> None:
-    """Writes aside, then renames; equal distributions give equal bytes."""
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps({name: d.model_dump() for name, d in sorted(distributions.items())}, indent=1))
-    aside.replace(path)
+    """Equal distributions give equal bytes."""
+    durable.write(path, json.dumps({name: d.model_dump() for name, d in sorted(distributions.items())}, indent=1))
 
 
 def load(path: Path) -> dict[str, Distribution]:

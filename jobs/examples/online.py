@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from feast import FeatureStore
 
+from contracts import durable
 from contracts.errors import MarqueeError
 from contracts.marts import FEATURE_SERVICE
 from contracts.release import PROVENANCE, Provenance
@@ -115,7 +116,4 @@ def _materialised(settings: Settings) -> str | None:
 
 
 def _mark(settings: Settings, ds: str) -> None:
-    path = _marker(settings)
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(json.dumps({"ds": ds}))
-    aside.replace(path)
+    durable.write(_marker(settings), json.dumps({"ds": ds}))

@@ -10,6 +10,7 @@ from feast import FeatureStore
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from contracts import durable
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import CATALOG, TRAINING, TRAINING_COLUMNS, tag_name
 from contracts.settings import Settings
@@ -121,6 +122,4 @@ def _logical_hash(frame: DataFrame) -> tuple[int, str]:
 
 def _write_record(settings: Settings, record: TagRecord) -> None:
     path = settings.lake / "tags" / training_file(tag_name(record.ds))
-    aside = path.with_name(f".{path.name}")
-    aside.write_text(record.model_dump_json(indent=1))
-    aside.replace(path)
+    durable.write(path, record.model_dump_json(indent=1))

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pymilvus import MilvusClient
 
+from contracts import durable
 from contracts.content import Content
 from contracts.eligibility import Eligibility
 from contracts.errors import MarqueeError, UsageError
@@ -198,14 +199,14 @@ def _write_array(path: Path, array: np.ndarray) -> None:
     aside = path.with_name(f".{path.name}.new")
     with aside.open("wb") as file:
         np.save(file, np.ascontiguousarray(array, np.float32), allow_pickle=False)
-    aside.replace(path)
+    durable.publish(aside, path)
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
     """Equal rows, equal bytes: one thread writes one row group after the other."""
     aside = path.with_name(f".{path.name}.new")
     pq.write_table(table.combine_chunks(), aside, compression="zstd", store_schema=True)
-    aside.replace(path)
+    durable.publish(aside, path)
 
 
 def _watch(steps: Iterable, what: str) -> Iterable:

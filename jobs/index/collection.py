@@ -39,12 +39,14 @@ class Rows:
         return replace(self, scalars={field: self.scalars[field] for field in fields})
 
 
-def collection_rows(title_ids: list[str], vectors_TD: np.ndarray, state: Eligibility, at: int) -> Rows:
+def collection_rows(
+    title_ids: list[str], vectors_TD: np.ndarray, state: Eligibility, at: int, markets: Sequence[str] | None = None
+) -> Rows:
     """Maturity (unknown: above every limit) and each market's current or next window as of `at` (epoch seconds);
-    where there is none, one that never opens."""
+    where there is none, one that never opens. `markets`: those that the state knows."""
     maturity = [state.maturity.get(title) for title in title_ids]
     scalars = {"maturity": np.array([NEVER_MATURITY if m is None else m for m in maturity], np.int64)}
-    for market in state.markets():
+    for market in state.markets() if markets is None else markets:
         spans = [state.window(title, market, at) or (FAR, 0) for title in title_ids]
         opens, closes = field_names(market)
         scalars[opens], scalars[closes] = np.array(spans, np.int64).reshape(-1, 2).T

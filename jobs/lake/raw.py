@@ -5,7 +5,6 @@ run that finds a journal without its row was killed in between and puts the tabl
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyspark.sql import SparkSession
 
+from contracts import durable
 from contracts.landing import TABLES, Interval
 from contracts.marts import CATALOG, INGESTS, QUARANTINE, RAW
 from contracts.settings import Settings
@@ -100,10 +100,7 @@ def main_snapshot(table: Table) -> int | None:
 
 def open_journal(settings: Settings, sequence: int, before: dict[str, int | None]) -> None:
     """Says where main of each table stands before publication `sequence` moves it."""
-    path = _journal(settings)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps({"sequence": sequence, "before": before}))
-    aside.replace(path)
+    durable.write(_journal(settings), json.dumps({"sequence": sequence, "before": before}))
 
 
 def close_journal(settings: Settings) -> None:

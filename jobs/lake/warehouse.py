@@ -7,7 +7,6 @@ built from something else (other models, a later night). A night whose inputs ar
 
 import hashlib
 import json
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from contracts import durable
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import CATALOG, MART_COLUMNS, MARTS, TAGGED, tag_name
 from contracts.settings import Settings
@@ -169,9 +169,7 @@ def _read_state(settings: Settings) -> Inputs | None:
 
 def _write_aside(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-    aside.replace(path)
+    durable.write(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def _result(record: TagRecord, built: str, started: float) -> dict[str, Any]:

@@ -4,7 +4,6 @@ LambdaMART wins) and spec.json (last: its existence means that the build steps a
 Reads only the night's tag, the training tables and the release's own files.
 """
 
-import os
 import zlib
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from contracts import durable
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
@@ -100,7 +100,7 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
 
 def keep(settings: Settings, folder: Path, provenance: Provenance) -> dict[str, Any]:
     """Writes spec.json for the base's ranker over tonight's titles. Raises MarqueeError where ranker.txt is not the base's."""
-    refresh, markets = provenance.refresh, _Marts(settings, tag_name(provenance.day)).markets()
+    refresh, markets = provenance.refresh, _Marts(settings, tag_name(provenance.day)).markets(provenance.tag.split.judge_end)
     there = {names.RANKER: file_entry(folder / names.RANKER).sha256} if (folder / names.RANKER).is_file() else {}
     if there.get(names.RANKER) != refresh.models.get(names.RANKER):
         raise MarqueeError(f"{folder / names.RANKER} is not that of {refresh.of}: run `marquee release begin` again")
@@ -198,6 +198,4 @@ def _write(folder: Path, choice: Choice, spec: ReleaseSpec) -> None:
 
 
 def _aside(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    durable.write(path, text)

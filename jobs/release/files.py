@@ -1,11 +1,11 @@
 """The folder of a release: reading it, writing into it so that a kill leaves the old or the new, verifying it."""
 
-import os
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from contracts import durable
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import (
     EVIDENCE,
@@ -59,23 +59,8 @@ def read(path: Path, model: type[M], otherwise: str) -> M:
 
 
 def write(path: Path, model: BaseModel) -> None:
-    """Durable and atomic: aside, fsync, rename, fsync of the folder."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w") as file:
-        file.write(model.model_dump_json(indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Brings a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Durable and atomic."""
+    durable.write(path, model.model_dump_json(indent=1) + "\n")
 
 
 def evidence_path(root: Path, name: str) -> Path:

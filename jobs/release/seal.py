@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from contracts import durable
 from contracts.errors import MarqueeError
 from contracts.release import (
     PAYLOAD,
@@ -87,7 +88,7 @@ def _check_identity(settings: Settings, release: str, spec: ReleaseSpec) -> None
 
 def _payload(root: Path, release: str, names: list[str]) -> Payload:
     for name in names:
-        files.sync(root / name)
+        durable.sync(root / name)
     entries = {name: file_entry(root / name) for name in names}
     return Payload(release_id=release, files=entries, payload_digest=payload_digest(entries))
 

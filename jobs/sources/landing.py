@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts import clock
+from contracts import clock, durable
 from contracts.errors import UsageError
 from contracts.landing import (
     FORMAT_VERSION,
@@ -134,7 +134,7 @@ class Landing:
             self._same_or_refuse(marker["content_sha256"])
             return
         (self._aside / MARKER).write_text(json.dumps(marker, indent=1, sort_keys=True) + "\n")
-        self._aside.rename(self.folder)
+        durable.publish(self._aside, self.folder)
 
     def _same_or_refuse(self, digest: str) -> None:
         if read_marker(self.folder)["content_sha256"] != digest:

@@ -14,6 +14,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from contracts import durable
 from contracts.content import CONTENT_WIDTH
 from contracts.errors import MarqueeError
 from contracts.query import (
@@ -55,7 +56,7 @@ def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: P
         differences[name] = parity(tower, aside, examples)
         written.append((aside, folder / name))
     for aside, final in written:
-        aside.replace(final)
+        durable.publish(aside, final)
     return differences
 
 

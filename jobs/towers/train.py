@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from contracts import durable
 from contracts.content import Content, content_matrix, in_force
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
@@ -192,9 +193,7 @@ def _finished(marker: Path, folder: Path, config: TowersConfig) -> dict | None:
 
 def _write_marker(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_bytes(canonical(content))
-    aside.replace(path)
+    durable.write(path, canonical(content))
 
 
 def _watch(steps: Iterable, what: str) -> Iterable:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-DAGS = {"nightly", "promote", "launches", "roll_back", "watch"}
+DAGS = {"nightly", "promote", "launches", "roll_back", "watch", "housekeeping"}
 HEADINGS = ("### Why it exists", "### What breaks", "### How to rerun")
 
 

@@ -294,3 +294,21 @@ def test_swap_under_load_loses_no_request_and_mixes_no_releases(home, ledger, wo
         assert {t["title_id"] for t in answer["titles"]} == set(alone)
         for title in answer["titles"]:
             np.testing.assert_array_equal((title["score"], title["retrieval_score"]), alone[title["title_id"]])
+
+
+def test_a_release_that_nobody_wants_stays_for_the_requests_on_it(home, ledger, vectors, monkeypatch):
+    """As long as a replica reports it, garbage collection leaves it alone."""
+    monkeypatch.setattr("serving.live.GRACE_SECONDS", 3600.0)
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    follow_until(live, lambda: serving(live) == ONE)
+    ledger.propose(OTHER, version(ledger))
+    follow_until(live, lambda: [r.loaded for r in ledger.replicas()] == [[ONE, OTHER]])
+    ledger.withdraw(version(ledger))
+    ledger.move(OTHER, State.REJECTED, "test")
+    follow_until(live, lambda: True)
+    assert ledger.replicas()[0].loaded == [ONE, OTHER]
+    assert not ledger.collect(OTHER, "test", "old")
+    monkeypatch.setattr(live, "_wanted_until", dict.fromkeys((ONE, OTHER), 0.0))
+    follow_until(live, lambda: ledger.replicas()[0].loaded == [ONE])
+    assert ledger.collect(OTHER, "test", "old")

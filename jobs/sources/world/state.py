@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts import durable
 from contracts.errors import MarqueeError
 from jobs.sources.world.behaviour import Memory
 
@@ -27,7 +28,7 @@ def save(home: Path, day: date, memory: Memory, pending: dict[str, pa.Table]) ->
     for table, rows in pending.items():
         pq.write_table(rows, aside / f"{table}.parquet")
     shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    durable.publish(aside, folder)
     for old in sorted(root.glob("after_*"))[:-KEPT]:
         shutil.rmtree(old)
 

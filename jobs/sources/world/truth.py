@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts import durable
 from contracts.query import DEVICES
 from jobs.sources.world.behaviour import World, attention
 
@@ -48,10 +49,10 @@ def planted(home: Path, interval: str) -> dict[str, dict[str, Any]]:
 def _save(path: Path, **arrays: np.ndarray) -> None:
     aside = path.with_name(f".{os.getpid()}.{path.name}")  # numpy wants the suffix to be .npz
     np.savez(aside, **arrays)
-    aside.replace(path)
+    durable.publish(aside, path)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     aside = path.with_name(f".{os.getpid()}.{path.name}")
     aside.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    aside.replace(path)
+    durable.publish(aside, path)
