@@ -15,6 +15,7 @@ class EligibilityLog:
 
     records: Sequence[Record]
     _states: dict[int, Eligibility] = field(default_factory=dict)
+    _allowed: dict[tuple[int, str, int, int], frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, ledger: Ledger) -> "EligibilityLog":
@@ -33,6 +34,13 @@ class EligibilityLog:
             state.apply(record for record in self.records if record.seq <= seq)
             self._states[seq] = state
         return self._states[seq]
+
+    def allowed(self, seq: int, market: str, limit: int, at: int, titles: Sequence[str]) -> frozenset[str]:
+        """Which of the titles (the same ones at every call) may be shown; remembered, since many requests ask alike."""
+        key = (seq, market, limit, at)
+        if key not in self._allowed:
+            self._allowed[key] = allowed_titles(self.at(seq), titles, market, limit, at)
+        return self._allowed[key]
 
 
 @dataclass(frozen=True)
@@ -88,3 +96,7 @@ def popular_order(fallback: Mapping[tuple[str, str], Sequence[str]], one: Judged
     """The market's fallback order, the profile's cohort first: the popularity baseline before filtering."""
     cohorts = ("kids", "general") if one.is_kids else ("general", "kids")
     return [title for cohort in cohorts for title in fallback.get((one.market, cohort), ())]
+
+
+def allowed_titles(state: Eligibility, titles: Iterable[str], market: str, limit: int, at: int) -> frozenset[str]:
+    return frozenset(title for title in titles if state.why_not(title, market, limit, at) is None)
