@@ -40,7 +40,7 @@ class JudgeConfig:
     min_retrievable: float = 0.5  # share of such titles
     retrievable_drop: float = 0.1  # against live, absolute
 
-    # beyond accuracy, against live; against popularity's own shelves where none is live
+    # beyond accuracy, against the poorer of live and popularity's own shelves
     coverage_drop: float = 0.25  # relative
     popularity_rise: float = 0.1  # absolute share of places
     tail_drop: float = 0.5  # relative

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from contracts.eligibility import Eligibility, Record
 from jobs.evaluation.requests import Judged
 from jobs.evaluation.shadow import Answer
@@ -15,6 +17,7 @@ class EligibilityLog:
 
     records: Sequence[Record]
     _states: dict[int, Eligibility] = field(default_factory=dict)
+    _windows: dict[int, "Windows"] = field(default_factory=dict)
     _allowed: dict[tuple[int, str, int, int], frozenset[str]] = field(default_factory=dict)
 
     @classmethod
@@ -39,7 +42,10 @@ class EligibilityLog:
         """Which of the titles (the same ones at every call) may be shown; remembered, since many requests ask alike."""
         key = (seq, market, limit, at)
         if key not in self._allowed:
-            self._allowed[key] = allowed_titles(self.at(seq), titles, market, limit, at)
+            if seq not in self._windows:
+                self._windows[seq] = Windows([record for record in self.records if record.seq <= seq], titles)
+            allowed_T = self._windows[seq].allowed_T(market, limit, at)
+            self._allowed[key] = frozenset(titles[row] for row in np.flatnonzero(allowed_T))
         return self._allowed[key]
 
 
@@ -98,5 +104,32 @@ def popular_order(fallback: Mapping[tuple[str, str], Sequence[str]], one: Judged
     return [title for cohort in cohorts for title in fallback.get((one.market, cohort), ())]
 
 
-def allowed_titles(state: Eligibility, titles: Iterable[str], market: str, limit: int, at: int) -> frozenset[str]:
-    return frozenset(title for title in titles if state.why_not(title, market, limit, at) is None)
+class Windows:
+    """Who may see what, from the log's records: the newest version of each window and title, as arrays. Written without
+    `contracts.eligibility`, which filter and guard share."""
+
+    def __init__(self, records: Iterable[Record], title_ids: Sequence[str]) -> None:
+        row_of = {title: row for row, title in enumerate(title_ids)}
+        self.maturity_T = np.full(len(title_ids), np.inf)
+        windows: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+        for record in records:
+            row = row_of.get(record.title_id)
+            if row is None:
+                continue
+            if record.kind == "title":
+                self.maturity_T[row] = np.inf if record.maturity is None else record.maturity
+            else:
+                closes = record.opens_at if record.revoked else record.closes_at
+                windows[record.market, record.title_id, record.window_id] = (row, record.opens_at, closes)
+        by_market: dict[str, list[tuple[int, int, int]]] = {}
+        for (market, _, _), window in windows.items():
+            by_market.setdefault(market, []).append(window)
+        self.windows = {market: np.array(found, np.int64) for market, found in by_market.items()}
+
+    def allowed_T(self, market: str, limit: int, at: int) -> np.ndarray:
+        """(T,) bool."""
+        licensed_T = np.zeros(len(self.maturity_T), bool)
+        if market in self.windows:
+            row_W, opens_W, closes_W = self.windows[market].T
+            licensed_T[row_W[(opens_W <= at) & (at < closes_W)]] = True
+        return licensed_T & (self.maturity_T <= limit)

@@ -106,7 +106,7 @@ class Comparison:
             "requests": len(self.judged),
             "profiles": len({one.profile_id for one in self.judged}),
             "bounds": "one-sided, 95 % each, paired bootstrap over profiles",
-            "systems": {name: self._overall(name) for name in self.systems},
+            "systems": {name: self.overall(name) for name in self.systems},
             "differences": {
                 baseline: {metric: _json(self.difference(metric, baseline)) for metric in METRICS} for baseline in baselines
             },
@@ -134,7 +134,8 @@ class Comparison:
         since = one.at - self.config.new_title_days * 86400
         return {t: gain for t, gain in one.relevant.items() if self.facts.launched.get(t, -math.inf) >= since}
 
-    def _overall(self, name: str) -> dict[str, Any]:
+    def overall(self, name: str) -> dict[str, Any]:
+        """One system's figures over all requests that it answered."""
         answered = [(one, lists) for one, lists in zip(self.judged, self.systems[name]) if lists is not None]
         shelves = [lists.shelf for _, lists in answered]
         genres = self.facts.genres_of

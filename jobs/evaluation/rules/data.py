@@ -65,23 +65,22 @@ def gates(case: Case, index: Index) -> Iterator[Gate]:
 # --- against earlier nights -----------------------------------------------------------------------------------------
 
 def _blocks(case: Case, events: str) -> Blocks | None:
-    """None where the lake has no such rows: a source need not bring impressions."""
+    """None where the lake has no such rows: a source need not bring impressions. The oldest block that has rows is left
+    out: it may have begun before they did."""
     split, config = case.provenance.tag.split, case.config
     if events == "impressions" and not case.provenance.tag.has_impressions:
         return None
-    first = split.judge_end - (config.earlier_blocks + 1) * split.block
+    starts = [split.judge_end - i * split.block for i in range(1, config.earlier_blocks + 3)]
     columns = ("profile_id", "event_time", "known_at", *FILLED[events])
     try:
         rows = read.table(case.settings, f"marts.{EVENTS[events]}", tag_name(case.provenance.day), columns,
-                          f"known_at >= '{first.isoformat()}' and known_at < '{split.judge_end.isoformat()}'")
-        oldest = pc.min(read.table(case.settings, f"marts.{EVENTS[events]}", tag_name(case.provenance.day), ("known_at",))["known_at"])
+                          f"known_at >= '{starts[-1].isoformat()}' and known_at < '{split.judge_end.isoformat()}'")
     except UsageError:
         return None
-    if not oldest.is_valid:
-        return Blocks(rows, [])
+    oldest = pc.min(rows["known_at"]).as_py()
     tonight, *earlier = [
-        rows.filter(_between(rows["known_at"], split.judge_end - (i + 1) * split.block, split.judge_end - i * split.block))
-        for i in range(config.earlier_blocks + 1) if i == 0 or split.judge_end - (i + 1) * split.block >= oldest.as_py()
+        rows.filter(_between(rows["known_at"], start, start + split.block))
+        for i, start in enumerate(starts) if i == 0 or (oldest and start >= oldest)
     ]
     return Blocks(tonight, earlier)
 
@@ -137,8 +136,8 @@ def _late(case: Case, events: str, blocks: Blocks | None) -> Gate:
 
 
 def _late_share(rows: pa.Table) -> float:
-    late = [bool(d and d > LATE) for d in pc.subtract(rows["known_at"], rows["event_time"]).to_pylist()]
-    return float(np.mean(late)) if late else 0.0
+    late = pc.greater(pc.subtract(rows["known_at"], rows["event_time"]), pa.scalar(LATE, pa.duration("us")))
+    return (pc.sum(late).as_py() or 0) / max(1, len(rows))
 
 
 def _measured(case: Case, blocks: Blocks | None) -> Gate:

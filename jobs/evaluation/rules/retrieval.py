@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jobs.evaluation import eligible
 from jobs.evaluation import gates as gate
 from jobs.evaluation.case import Case
 from jobs.evaluation.figures import LIVE
@@ -133,8 +132,8 @@ def _retrievable(case: Case) -> Gate:
 def _retrieved(case: Case, pools: list) -> tuple[float, int] | None:
     """(share, titles): of those played enough and allowed to a judged request's market."""
     plays = dict(zip(case.title_ids, case.titles["plays_30d"].to_pylist(), strict=True))
-    log, at = case.eligibility.at(case.eligibility.head), int(case.provenance.tag.split.judge_end.timestamp()) - 1
+    at = int(case.provenance.tag.split.judge_end.timestamp()) - 1
     askers = {(one.market, one.maturity_limit) for one in case.judged}
-    licensed = frozenset().union(*(eligible.allowed_titles(log, case.title_ids, market, limit, at) for market, limit in askers))
+    licensed = frozenset().union(*(_eligible(case, 0, market, limit, at) for market, limit in askers))
     wanted = {title for title in licensed if (plays[title] or 0) >= case.config.interactions}
     return (len(wanted.intersection(*[set().union(*pools)])) / len(wanted), len(wanted)) if wanted else None

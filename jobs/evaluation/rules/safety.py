@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from contracts.eligibility import Record
 from jobs.evaluation import eligible
 from jobs.evaluation.case import Case
 from jobs.evaluation.gates import Gate, at_most, not_applicable
@@ -37,7 +36,7 @@ def _sampled(case: Case, index: Index) -> Gate:
     if index.client is None or not case.spec.markets:
         return not_applicable(name, "safety", rule, index.error or "the release names no market", overridable=False)
     log = case.eligibility.at(case.eligibility.head)
-    truth = Truth(case.eligibility.records, index.title_ids)
+    truth = eligible.Windows(case.eligibility.records, index.title_ids)
     wrong, looked_at = 0, 0
     for market, limit, at, shelf in shelves(case, index):
         kept = [row for row in shelf if log.why_not(index.title_ids[row], market, limit, at) is None]
@@ -58,34 +57,3 @@ def shelves(case: Case, index: Index) -> Iterator[tuple[str, int, int, np.ndarra
         market, limit = str(random.choice(case.spec.markets)), int(random.choice(LIMITS))
         at, order_T = start + int(random.integers(seconds)), order_QT[random.integers(QUERIES)]
         yield market, limit, at, order_T[index.allowed_T(market, limit, at)[order_T]][: case.config.shelf_size]
-
-
-class Truth:
-    """Who may see what, from the log's records: the newest version of each window and title, as arrays. Written without
-    `contracts.eligibility`, which filter and guard share."""
-
-    def __init__(self, records: list[Record], title_ids: list[str]) -> None:
-        row_of = {title: row for row, title in enumerate(title_ids)}
-        self.maturity_T = np.full(len(title_ids), np.inf)
-        windows: dict[tuple[str, str, str], tuple[int, int, int]] = {}
-        for record in records:
-            row = row_of.get(record.title_id)
-            if row is None:
-                continue
-            if record.kind == "title":
-                self.maturity_T[row] = np.inf if record.maturity is None else record.maturity
-            else:
-                closes = record.opens_at if record.revoked else record.closes_at
-                windows[record.market, record.title_id, record.window_id] = (row, record.opens_at, closes)
-        by_market: dict[str, list[tuple[int, int, int]]] = {}
-        for (market, _, _), window in windows.items():
-            by_market.setdefault(market, []).append(window)
-        self.windows = {market: np.array(found, np.int64) for market, found in by_market.items()}
-
-    def allowed_T(self, market: str, limit: int, at: int) -> np.ndarray:
-        """(T,) bool."""
-        licensed_T = np.zeros(len(self.maturity_T), bool)
-        if market in self.windows:
-            row_W, opens_W, closes_W = self.windows[market].T
-            licensed_T[row_W[(opens_W <= at) & (at < closes_W)]] = True
-        return licensed_T & (self.maturity_T <= limit)
