@@ -19,6 +19,7 @@ class Fault:
     after: str
     put_in: Callable[[Town], None]
     says: str
+    index: bool = False  # it changes the vector index
 
     def named(self, words: str) -> bool:
         return re.search(self.says, words, re.IGNORECASE) is not None
@@ -35,6 +36,10 @@ def _training(name: str, table: str, change: Callable, says: str) -> Fault:
 
 def _release(name: str, change: Callable, says: str, after: str = "ranker") -> Fault:
     return Fault(name, after, change, says)
+
+
+def _index(name: str, change: Callable, says: str, after: str = "seal") -> Fault:
+    return Fault(name, after, change, says, index=True)
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -93,10 +98,10 @@ FAULTS: tuple[Fault, ...] = (
     _release("a file is missing", inject.remove_release_file("transitions.parquet"), "transitions"),
     _release("the specification of another release", inject.rename_spec, "spec.json"),
     # --- the vector index
-    _release("the index lost a tenth of its titles", inject.lose_indexed(0.1), "collection|index"),
-    _release("the index holds other vectors", inject.shuffle_index, "indexed_vectors|collection", after="seal"),
-    _release("every licence window is open in the index", inject.open_index, "filter_agrees|filtered_recall", after="seal"),
-    _release("every maturity is 0 in the index", inject.zero_maturity_index, "filter_agrees|filtered_recall", after="seal"),
+    _index("the index lost a tenth of its titles", inject.lose_indexed(0.1), "collection|index", after="ranker"),
+    _index("the index holds other vectors", inject.shuffle_index, "indexed_vectors|collection"),
+    _index("every licence window is open in the index", inject.open_index, "filter_agrees|filtered_recall"),
+    _index("every maturity is 0 in the index", inject.zero_maturity_index, "filter_agrees|filtered_recall"),
     # --- eligibility
     _release("every licence was withdrawn in the log only", inject.revoke_log, "eligibility|filter", after="seal"),
     _release("no title has a maturity in the log only", inject.unrate_log, "eligibility|filter", after="seal"),

@@ -85,8 +85,8 @@ def _with(rows: pa.Table, column: str, values) -> pa.Table:
 # --- the landed day -------------------------------------------------------------------------------------------------
 
 def landed(town: Town, table: str, change: Change, tell: bool) -> None:
-    """Changes every file of a table; an empty one stays as it is."""
-    for path in table_files(town.landed, table):
+    """Changes every Parquet file of a table; an empty one stays as it is."""
+    for path in _parquet_files(town.landed, table):
         rows = pq.read_table(path, partitioning=None)
         if len(rows):
             pq.write_table(change(rows), path)
@@ -97,8 +97,16 @@ def landed(town: Town, table: str, change: Change, tell: bool) -> None:
 def _tell(folder: Path) -> None:
     """The marker says what is there now: the source believes it."""
     marker = json.loads((folder / MARKER).read_text())
-    counts = {table: sum(pq.read_metadata(path).num_rows for path in table_files(folder, table)) for table in TABLES if table_files(folder, table)}
+    counts = {table: sum(map(_rows, files)) for table in TABLES if (files := table_files(folder, table))}
     (folder / MARKER).write_text(json.dumps(marker | {"tables": counts, "content_sha256": content_sha256(folder)}))
+
+
+def _rows(path: Path) -> int:
+    return pq.read_metadata(path).num_rows if path.suffix == ".parquet" else len(path.read_text().splitlines())
+
+
+def _parquet_files(folder: Path, table: str) -> list[Path]:
+    return [path for path in table_files(folder, table) if path.suffix == ".parquet"]
 
 
 def remove_table(table: str) -> Act:
@@ -106,7 +114,7 @@ def remove_table(table: str) -> Act:
 
 
 def cut_file(table: str) -> Act:
-    return lambda town: _cut(table_files(town.landed, table)[0])
+    return lambda town: _cut(_parquet_files(town.landed, table)[0])
 
 
 def _cut(path: Path) -> None:
@@ -120,7 +128,10 @@ def remove_marker(town: Town) -> None:
 def empty_day(town: Town) -> None:
     for table in ("plays", "impressions"):
         for path in table_files(town.landed, table):
-            pq.write_table(pq.read_table(path, partitioning=None).slice(0, 0), path)
+            if path.suffix == ".parquet":
+                pq.write_table(pq.read_table(path, partitioning=None).slice(0, 0), path)
+            else:
+                path.unlink()
     _tell(town.landed)
 
 

@@ -26,6 +26,7 @@ STEPS = ("land", "check", "launches", "ingest", "warehouse", "examples", "materi
 """A night in order, from the landed day to a replica that loads the release."""
 
 STEP_SECONDS = 900
+MILVUS = "milvus"
 LOAD = "import sys, pathlib; from serving.loader import load; load(pathlib.Path(sys.argv[1]))"
 
 
@@ -49,6 +50,7 @@ class Town:
         self.root, self.seed = root.absolute(), seed
         self.home, self.copies = self.root / "home", self.root / f"copies-{seed}"
         self.port = 0
+        self.index_touched = True
         self._milvus: subprocess.Popen | None = None
 
     @property
@@ -86,8 +88,19 @@ class Town:
             aside.rename(self.copies / copy)
 
     def restore(self, copy: str) -> None:
-        with self._milvus_down():
-            _copy(self.copies / copy, self.home)
+        """The index stays as it is and Milvus runs on, unless somebody changed it: a collection is made anew where it is
+        not right, and a start of Milvus costs more than most faults."""
+        if self.index_touched or not (self.home / MILVUS).is_dir():
+            with self._milvus_down():
+                _copy(self.copies / copy, self.home)
+            self.index_touched = False
+            return
+        for path in self.home.iterdir():
+            if path.name != MILVUS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (self.copies / copy).iterdir():
+            if path.name != MILVUS:
+                _copy(path, self.home / path.name)
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -155,8 +168,8 @@ class Town:
         self.home.mkdir(parents=True, exist_ok=True)
         self.port = _free_port()
         with (self.root / "milvus.log").open("a") as log:
-            self._milvus = subprocess.Popen(milvus_command(self.home / "milvus", self.port), stdout=log, stderr=log)
-        wait_for_port(self.port, seconds=120)
+            self._milvus = subprocess.Popen(milvus_command(self.home / MILVUS, self.port), stdout=log, stderr=log)
+        wait_for_port(self.port, seconds=300)
 
     def stop_milvus(self) -> None:
         if self._milvus:
@@ -188,6 +201,7 @@ def good_nights(town: Town) -> None:
     for name in STEPS[len(done) :]:
         _well(town, (name,))
         town.keep(name)
+    town.index_touched = False
 
 
 def _well(town: Town, steps: tuple[str, ...]) -> None:
@@ -199,7 +213,8 @@ def _well(town: Town, steps: tuple[str, ...]) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
+    if target.is_dir():
+        shutil.rmtree(target)
     subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True)
 
 

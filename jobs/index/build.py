@@ -29,6 +29,7 @@ from contracts.release import (
 )
 from contracts.settings import Settings
 from contracts.split import TimeSplit
+from jobs import receipts
 from jobs.index import catalogue, collection
 from jobs.index.check import Checked, check
 from jobs.index.config import IndexConfig
@@ -69,6 +70,8 @@ def run(settings: Settings, release_id: str, config: IndexConfig) -> dict:
     _write_array(folder / ITEM_VECTORS, vectors_TD)
     for name, rows in ((TITLES, table), (TRANSITIONS, following), (FALLBACK, orders)):
         _write_table(folder / name, rows)
+
+    receipts.write(settings, release_id, "index", (ITEM_VECTORS, TITLES, TRANSITIONS, FALLBACK))
 
     at = catalogue.seconds(split.judge_end)
     wanted = collection.collection_rows(table["title_id"].to_pylist(), vectors_TD, state, at)

@@ -20,6 +20,7 @@ from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
 from contracts.release import Provenance, ReleaseSpec, collection_name
 from contracts.settings import Settings
 from contracts.transitions import TransitionTable
+from jobs import receipts
 from jobs.lake import read
 from jobs.ranker import tracking
 from jobs.ranker.asof import EligibleAsOf, Plays, TitleFeaturesAsOf
@@ -47,6 +48,7 @@ def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, 
     """Trains, writes, and records the run in MLflow."""
     result = train(settings, release_id, config)
     folder = settings.releases / release_id
+    receipts.write(settings, release_id, "ranker", (names.RANKER, names.SPEC))
     tracking.record(settings, _provenance(folder), config, result, folder)
     return result
 
