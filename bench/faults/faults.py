@@ -91,7 +91,7 @@ FAULTS: tuple[Fault, ...] = (
     _release("a ranker that is cut off", inject.cut_release_file("ranker.txt"), "ranker"),
     _release("popularity collapse: the ranker only counts plays", inject.popularity_ranker, "coverage|popularity_share|not_worse_than|ranker"),
     _release("a title feature is missing", inject.drop_title_column("plays_7d"), "titles.parquet"),
-    _release("stale title features: none is filled", inject.null_title_column("plays_30d"), "features_filled"),
+    _release("stale title features: none is filled", inject.null_title_column("plays_30d"), "features_filled|titles.parquet"),
     _release("titles in another order", inject.reverse_titles, "titles.parquet"),
     _release("transitions to titles that do not exist", inject.unknown_transitions, "transitions"),
     _release("no fallback order for any market", inject.empty_fallback, "fallback"),
