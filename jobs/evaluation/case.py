@@ -56,6 +56,11 @@ class Case:
     def title_ids(self) -> list[str]:
         return self.titles["title_id"].to_pylist()
 
+    @cached_property
+    def night_log(self) -> EligibilityLog:
+        """What the index was made from; a closure since then is the guard's to hold, not the candidate's fault."""
+        return self.eligibility.known_by(self.provenance.tag.split.judge_end)
+
     @property
     def answered(self) -> list[Answer]:
         return [answer for answer in self.ours.answers if answer.error is None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class EligibilityLog:
     @property
     def head(self) -> int:
         return self.records[-1].seq if self.records else 0
+
+    def known_by(self, moment: datetime) -> "EligibilityLog":
+        """Without what became known since: the log as it was when the night ended."""
+        end = int(moment.timestamp())
+        return EligibilityLog([record for record in self.records if record.known_at < end])
 
     def at(self, seq: int) -> Eligibility:
         if seq not in self._states:

@@ -333,7 +333,7 @@ def _eligibility(case: Case) -> Gate:
         marts = _of_marts(case.settings, case, titles)
     except UsageError as error:
         return gate.not_applicable(name, "data", rule, str(error))
-    log = case.eligibility.at(case.eligibility.head)
+    log = case.night_log.at(case.night_log.head)
     pairs = sorted({*marts.windows, *log.windows})
     mine, theirs = ({pair for pair in pairs if state.why_not(*pair, 18, at) is None and pair[0] in marts.maturity} for state in (marts, log))
     differing, either = mine ^ theirs, mine | theirs

@@ -90,7 +90,7 @@ def _filtered(case: Case, index: Index) -> Iterator[Gate]:
     recalls, leaks, returned = [], 0, 0
     for market, limit, at, query_D in _queries(case, index):
         found = index.search(query_D, market, limit, at, case.config.shelf_size)
-        allowed = case.eligibility.allowed(case.eligibility.head, market, limit, at, case.title_ids)
+        allowed = case.night_log.allowed(case.night_log.head, market, limit, at, case.title_ids)
         order_T = np.argsort(-(index.vectors_TD @ query_D), kind="stable")
         exact = [t for t in (index.title_ids[row] for row in order_T) if t in allowed][: case.config.shelf_size]
         recalls += [len(set(exact) & set(found)) / len(exact)] if exact else []
