@@ -107,7 +107,7 @@ class Town:
     def step(self, name: str) -> Done:
         """Runs one step of the night by its real command."""
         command = self._load() if name == "load" else [sys.executable, "-m", "jobs.cli", *self._arguments(name)]
-        done = subprocess.run(command, cwd=REPOSITORY, env=self.environment(), capture_output=True, text=True, timeout=STEP_SECONDS)
+        done = subprocess.run(command, cwd=REPOSITORY, env=self.environment(), capture_output=True, text=True, errors="replace", timeout=STEP_SECONDS)
         result = _last_json(done.stdout)
         if done.returncode:
             return Done(name, done.returncode, _words(name, done))
