@@ -9,7 +9,7 @@ from jobs.evaluation.gates import FAILED, NOT_APPLICABLE, PASSED
 SHOWN = 8
 LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", "recall_at_200": "recall@200",
           "coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
-          "popularity_share_at_10": "popular titles@10"}
+          "popularity_share_at_10": "popular titles@10", "tail_share_at_10": "least played half@10"}
 
 
 def card(evidence: Evidence) -> str:
@@ -30,9 +30,12 @@ def _verdict(e: Evidence) -> Iterator[str]:
 def _gates(e: Evidence) -> Iterator[str]:
     for gate in e.failed:
         yield f"- **failed: {gate.name}** ({gate.rule}): {gate.reason}" + ("" if gate.overridable else " Not overridable.")
+    silent: dict[str, list[str]] = {}
     for gate in e.gates:
         if gate.verdict == NOT_APPLICABLE:
-            yield f"- not applicable: {gate.name} ({gate.rule}): {gate.reason}"
+            silent.setdefault(gate.reason, []).append(gate.name)
+    for reason, names in silent.items():
+        yield f"- not applicable: {', '.join(names)}: {reason}"
     for gate in e.gates:
         if gate.verdict == PASSED and gate.group == "quality":
             yield f"- passed: {gate.name}: {gate.reason}"

@@ -34,6 +34,19 @@ class Lists:
     pool: Sequence[str]
 
 
+LEAST_PROFILES = 20
+"""Fewer cannot carry a test of their own."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A slice against a baseline: both means, and the one-sided p of "not worse beyond the margin"."""
+
+    ours: float
+    theirs: float
+    p: float
+
+
 @dataclass(frozen=True)
 class CatalogueFacts:
     """What the figures need to know of titles."""
@@ -42,6 +55,7 @@ class CatalogueFacts:
     genres_of: Mapping[str, Sequence[str]]
     launched: Mapping[str, float]  # epoch seconds; titles without one are left out
     popular: frozenset[str]  # the most played tenth
+    tail: frozenset[str] = frozenset()  # the least played half
 
 
 class Comparison:
@@ -70,6 +84,21 @@ class Comparison:
         return Difference(metric=metric, ours=_round(ours), theirs=_round(theirs), difference=_round(ours - theirs),
                           low=_round(low), high=_round(high))
 
+    def slice_losses(self, baseline: str, margin: float) -> dict[str, "Loss"]:
+        """Slice -> how sure it is that NDCG@10 lies more than `margin` (relative) below the baseline's; slices with
+        fewer profiles than `min_slice_requests` say nothing, and never than LEAST_PROFILES."""
+        found = {}
+        for name, value, rows, new in self._slices():
+            values = self.new_values if new else self.values
+            ours_N, theirs_N = values[CANDIDATE][NDCG], values[baseline][NDCG]
+            keep = rows & ~np.isnan(theirs_N)
+            profiles = len(set(self.bootstrap.profile_N[keep]))
+            if profiles >= max(LEAST_PROFILES, self.config.min_slice_requests):
+                theirs = float(theirs_N[keep].mean())
+                p = self.bootstrap.p_below(ours_N - theirs_N, keep, -margin * theirs, profiles)
+                found[f"{name} {value}"] = Loss(float(ours_N[keep].mean()), theirs, p)
+        return found
+
     def as_json(self) -> dict[str, Any]:
         """Everything but latency and health."""
         baselines = [name for name in self.systems if name != CANDIDATE]
@@ -77,7 +106,7 @@ class Comparison:
             "requests": len(self.judged),
             "profiles": len({one.profile_id for one in self.judged}),
             "bounds": "one-sided, 95 % each, paired bootstrap over profiles",
-            "systems": {name: self._overall(name) for name in self.systems},
+            "systems": {name: self.overall(name) for name in self.systems},
             "differences": {
                 baseline: {metric: _json(self.difference(metric, baseline)) for metric in METRICS} for baseline in baselines
             },
@@ -105,7 +134,8 @@ class Comparison:
         since = one.at - self.config.new_title_days * 86400
         return {t: gain for t, gain in one.relevant.items() if self.facts.launched.get(t, -math.inf) >= since}
 
-    def _overall(self, name: str) -> dict[str, Any]:
+    def overall(self, name: str) -> dict[str, Any]:
+        """One system's figures over all requests that it answered."""
         answered = [(one, lists) for one, lists in zip(self.judged, self.systems[name]) if lists is not None]
         shelves = [lists.shelf for _, lists in answered]
         genres = self.facts.genres_of
@@ -116,6 +146,7 @@ class Comparison:
             "genre_miscalibration_at_10": _mean(
                 [metrics.miscalibration(lists.shelf, one.history, genres) for one, lists in answered]),
             "popularity_share_at_10": _round(metrics.popularity_share(shelves, self.facts.popular)),
+            "tail_share_at_10": _round(metrics.popularity_share(shelves, self.facts.tail)),
         }
 
     def _slices(self) -> Iterator[tuple[str, str, np.ndarray, bool]]:

@@ -1,19 +1,22 @@
 """The named rules between a candidate and the approver's question. Each says its threshold, its figure and why."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not_applicable"
 Verdict = Literal["passed", "failed", "not_applicable"]
+Group = Literal["safety", "completeness", "data", "parity", "retrieval", "quality", "variety", "operations"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""In the order in which a person reads them."""
 
 
 class Gate(BaseModel):
     """One rule's outcome. `overridable` is False for safety: nobody may wave an ineligible title through."""
 
     name: str
-    group: Literal["safety", "quality", "completeness"]
+    group: Group
     rule: str
     threshold: float | None
     figure: float | None
@@ -41,6 +44,21 @@ def at_most(name: str, group: str, rule: str, figure: float, threshold: float, l
     return _gate(name, group, rule, threshold, figure, verdict, f"{figure:g} over {looked_at} {what}", overridable)
 
 
+def at_least(name: str, group: Group, rule: str, figure: float, threshold: float, reason: str, overridable: bool = True) -> Gate:
+    """Fails below the threshold."""
+    return _gate(name, group, rule, threshold, figure, PASSED if figure >= threshold else FAILED, reason, overridable)
+
+
+def below(name: str, group: Group, rule: str, figure: float, threshold: float, reason: str, overridable: bool = True) -> Gate:
+    """Fails above the threshold; for figures whose reason says more than a count."""
+    return _gate(name, group, rule, threshold, figure, PASSED if figure <= threshold else FAILED, reason, overridable)
+
+
+def not_applicable(name: str, group: Group, rule: str, why_not: str, overridable: bool = True) -> Gate:
+    """There is nothing to decide on, and the card says so."""
+    return _gate(name, group, rule, None, None, NOT_APPLICABLE, why_not, overridable)
+
+
 def equal(name: str, rule: str, figure: int | None, expected: int, why_unknown: str = "") -> Gate:
     """A count that must be exactly so."""
     if figure is None:
@@ -58,19 +76,21 @@ def enough(requests: int, needed: int) -> Gate:
     return _gate("enough_requests", "completeness", rule, needed, requests, NOT_APPLICABLE, reason, True)
 
 
-def not_worse(name: str, rule: str, difference: Difference | None, relative_margin: float, why_not: str = "") -> Gate:
+def not_worse(
+    name: str, rule: str, difference: Difference | None, relative_margin: float, why_not: str = "", group: Group = "quality"
+) -> Gate:
     """Fails only where the loss beyond the margin is significant: even the upper bound lies below it."""
     if difference is None:
-        return _gate(name, "quality", rule, None, None, NOT_APPLICABLE, why_not, True)
+        return not_applicable(name, group, rule, why_not)
     threshold = -relative_margin * difference.theirs
     failed = not difference.high >= threshold
-    return _gate(name, "quality", rule, threshold, difference.difference, FAILED if failed else PASSED, _said(difference), True)
+    return _gate(name, group, rule, threshold, difference.difference, FAILED if failed else PASSED, _said(difference), True)
 
 
 def better(name: str, rule: str, difference: Difference | None, why_not: str = "") -> Gate:
     """Fails where the mean is not above the baseline's; the reason says whether the gain is significant."""
     if difference is None:
-        return _gate(name, "quality", rule, None, None, NOT_APPLICABLE, why_not, True)
+        return not_applicable(name, "quality", rule, why_not)
     verdict = PASSED if difference.difference > 0 else FAILED
     return _gate(name, "quality", rule, 0.0, difference.difference, verdict, _said(difference), True)
 

@@ -93,9 +93,23 @@ class PairedBootstrap:
         keep = ~np.isnan(difference_N) if rows is None else rows & ~np.isnan(difference_N)
         if not keep.any():
             return float("nan"), float("nan")
+        low, high = np.quantile(self._means(difference_N, keep), [1.0 - confidence, confidence])
+        return float(low), float(high)
+
+    def p_below(self, difference_N: np.ndarray, rows: np.ndarray, threshold: float, profiles: int) -> float:
+        """One-sided p of "the mean difference over `rows` is at least `threshold`": Student's t with the bootstrap's
+        standard error, since counting samples cannot show the small p that many slices ask for."""
+        from scipy.stats import t
+
+        means_S = self._means(difference_N, rows)
+        mean, error = float(difference_N[rows].mean()), float(means_S.std(ddof=1))
+        if error == 0.0:
+            return 1.0 if mean >= threshold else 0.0
+        return float(t.cdf((mean - threshold) / error, profiles - 1))
+
+    def _means(self, difference_N: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """(S,) the mean of each sample that drew anything."""
         sum_P = np.bincount(self.profile_N[keep], difference_N[keep], self.count)
         count_P = np.bincount(self.profile_N[keep], minlength=self.count)
         drawn_S = self.weights_SP @ count_P
-        means_S = (self.weights_SP @ sum_P)[drawn_S > 0] / drawn_S[drawn_S > 0]
-        low, high = np.quantile(means_S, [1.0 - confidence, confidence])
-        return float(low), float(high)
+        return (self.weights_SP @ sum_P)[drawn_S > 0] / drawn_S[drawn_S > 0]

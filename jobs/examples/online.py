@@ -17,9 +17,8 @@ from contracts.marts import FEATURE_SERVICE
 from contracts.release import PROVENANCE, Provenance
 from contracts.settings import Settings
 from feature_repo.store import apply, open_store
-from jobs import runtime
-from jobs.examples import distribution
-from jobs.examples.distribution import LIMITS, Distribution, Limits
+from jobs import distribution, runtime
+from jobs.distribution import LIMITS, Distribution, Limits
 from jobs.examples.population import described, online_rows, profile_path
 from jobs.lake import read
 from ledger import ReleaseRow, open_ledger

@@ -12,7 +12,7 @@ from contracts.marts import tag_name
 from contracts.settings import Settings
 from contracts.tags import TagRecord
 from feature_repo.feature_views import VALIDITY, profile_daily, profile_declared, profile_history
-from jobs.examples.distribution import Distribution, describe
+from jobs.distribution import Distribution, describe
 from jobs.lake import read
 
 WRITTEN_VIEWS = {"dim_profile_version": profile_declared, "feat_profile_daily": profile_daily, "feat_profile_history": profile_history}
@@ -32,8 +32,12 @@ def online_rows(settings: Settings, record: TagRecord) -> dict[str, pa.Table]:
 
 
 def described(rows: dict[str, pa.Table], reference: dict[str, Distribution] | None = None) -> dict[str, Distribution]:
-    """View name → the distribution of its rows, without key and time columns; with a reference, in its buckets."""
-    return {name: describe(table, ignore=NOT_FEATURES, reference=(reference or {}).get(name)) for name, table in rows.items()}
+    """View name → the distribution of its rows, without key and time columns; with a reference, in its buckets.
+
+    A row's own time is no feature either: rows that nobody touched are a night older every night.
+    """
+    stamps = [_stamp(view) for view in WRITTEN_VIEWS.values()]
+    return {name: describe(table, ignore=(*NOT_FEATURES, *stamps), reference=(reference or {}).get(name)) for name, table in rows.items()}
 
 
 def profile_path(settings: Settings, ds: str) -> Path:
@@ -44,7 +48,7 @@ def profile_path(settings: Settings, ds: str) -> Path:
 def newest(rows: pa.Table, profiles: pa.Table, view: FeatureView, end: datetime) -> pa.Table:
     """One row per distinct profile: the newest of `rows` that was known before `end` and is not aged out."""
     time, known = view.batch_source.timestamp_field, view.batch_source.created_timestamp_column
-    *features, stamp = view.features
+    features, stamp = view.features[:-1], _stamp(view)
     oldest = end - VALIDITY if view.ttl else datetime.min.replace(tzinfo=end.tzinfo)
     with duckdb.connect() as database:
         database.execute("set TimeZone = 'UTC'")
@@ -56,13 +60,18 @@ def newest(rows: pa.Table, profiles: pa.Table, view: FeatureView, end: datetime)
                 select * from mart where {time} <= $end and {known} <= $end and {time} >= $oldest
                 qualify row_number() over (partition by profile_id order by {time} desc, {known} desc) = 1
             )
-            select p.profile_id, {", ".join(map(_selected, features))}, valid.{time} as {stamp.name},
+            select p.profile_id, {", ".join(map(_selected, features))}, valid.{time} as {stamp},
                    coalesce(valid.{time}, $end) as {time}, coalesce(valid.{known}, $end) as {known}
             from (select distinct profile_id from profiles) p left join valid using (profile_id)
             order by p.profile_id
             """,
             params={"end": end, "oldest": oldest},
         ).to_arrow_table()
+
+
+def _stamp(view: FeatureView) -> str:
+    """The view's last feature: when its row was true."""
+    return view.features[-1].name
 
 
 def _selected(field: Field) -> str:

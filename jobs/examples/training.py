@@ -17,8 +17,7 @@ from contracts.settings import Settings
 from contracts.tags import TableVersion, TagRecord, training_file
 from feature_repo.feature_views import profile_daily, profile_declared, title_daily
 from feature_repo.store import apply, open_store
-from jobs import runtime
-from jobs.examples import distribution
+from jobs import distribution, runtime
 from jobs.examples.population import described, online_rows, profile_path
 from jobs.examples.requests import judge_requests, ranker_impressions, ranker_requests
 from jobs.examples.retrieval import INSTANT, bind, with_features

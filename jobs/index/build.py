@@ -31,6 +31,7 @@ from contracts.release import (
 )
 from contracts.settings import Settings
 from contracts.split import TimeSplit
+from jobs import receipts
 from jobs.embed import Embedder
 from jobs.index import catalogue, collection
 from jobs.index.check import Checked, check
@@ -73,6 +74,7 @@ def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bo
     at = catalogue.seconds(split.judge_end)
     for name, rows in ((TITLES, catalogue.with_windows(table, state, at)), (TRANSITIONS, following), (FALLBACK, orders)):
         _write_table(folder / name, rows)
+    receipts.write(settings, release_id, "index", (ITEM_VECTORS, TITLES, TRANSITIONS, FALLBACK))
     if files_only:
         return {"release_id": release_id, "titles": len(table), "collection": None}
 

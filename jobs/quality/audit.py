@@ -7,7 +7,7 @@ Expectations never raises, and a check that could not run is told from one that 
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ def audit(tables: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, int]
     for name, frame, suite in suites:
         ok, bad = _judge(name, frame, suite)
         held += ok
-        findings += bad
+        findings += [replace(one, detail=f"{one.detail}; {_shares(counts)}") for one in bad] if name == "ingest" else bad
     if findings:
         broken = "; some expectations could not be evaluated" if any(f.broken for f in findings) else ""
         raise MarqueeError(f"{interval.name}: the audit refused to publish{broken}: " + "; ".join(map(str, findings)))
@@ -123,6 +123,11 @@ def _counts_frame(counts: Mapping[str, Mapping[str, int]]) -> "pd.DataFrame":
     frame["unaccounted"] = frame.landed - frame.published - frame.quarantined - frame.duplicates
     frame["quarantined_share"] = (frame.quarantined / frame.landed.clip(lower=1)).where(frame.quarantined > FEW, 0.0)
     return frame
+
+
+def _shares(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """Which tables it is about: the sums have a row a table."""
+    return ", ".join(f"{name}: {row['quarantined']} of {row['landed']} quarantined" for name, row in counts.items() if row["quarantined"])
 
 
 def _counts_suite() -> "ExpectationSuite":

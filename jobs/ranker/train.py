@@ -21,6 +21,7 @@ from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
 from contracts.release import Provenance, ReleaseSpec, collection_name, file_entry
 from contracts.settings import Settings
 from contracts.transitions import TransitionTable
+from jobs import receipts
 from jobs.lake import read
 from jobs.ranker import tracking
 from jobs.ranker.asof import EligibleAsOf, Plays, TitleFeaturesAsOf
@@ -47,11 +48,11 @@ INPUTS = (names.QUERY_TOWER, names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS
 def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, Any]:
     """Trains, writes, and records the run in MLflow; an index refresh keeps the ranker of its base."""
     provenance = _provenance(settings.releases / release_id)
-    if provenance.refresh:
-        return keep(settings, settings.releases / release_id, provenance)
-    result = train(settings, release_id, config)
     folder = settings.releases / release_id
-    tracking.record(settings, provenance, config, result, folder)
+    result = keep(settings, folder, provenance) if provenance.refresh else train(settings, release_id, config)
+    receipts.write(settings, release_id, "ranker", (names.RANKER, names.SPEC))
+    if not provenance.refresh:
+        tracking.record(settings, provenance, config, result, folder)
     return result
 
 

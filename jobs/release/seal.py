@@ -21,6 +21,7 @@ from contracts.release import (
     payload_digest,
 )
 from contracts.settings import Settings
+from jobs import receipts
 from jobs.release import files, sanity
 from ledger import Ledger, open_ledger
 
@@ -43,6 +44,7 @@ def run(settings: Settings, release: str) -> dict[str, Any]:
         raise MarqueeError(f"release {release} lacks {', '.join(missing)}: run the build steps again")
     _check_identity(settings, release, spec)
     rows = sanity.check(root, spec)
+    _check_receipts(settings, release)
     sealed = _payload(root, release, names)
     ledger = open_ledger(settings)
     _write(ledger, root, sealed)
@@ -84,6 +86,13 @@ def _check_identity(settings: Settings, release: str, spec: ReleaseSpec) -> None
     for field, value in expected.items():
         if getattr(spec, field) != value:
             raise MarqueeError(f"release {release}: {SPEC} says {field} = {getattr(spec, field)!r}, not {value!r}")
+
+
+def _check_receipts(settings: Settings, release: str) -> None:
+    """Files that agree with each other may still be those of another run."""
+    if changed := receipts.changed(settings, release):
+        said = ", ".join(f"{name} (`marquee {step}`)" for name, step in sorted(changed.items()))
+        raise MarqueeError(f"release {release}: not what its build step made: {said}. Run the named step and those after it again")
 
 
 def _payload(root: Path, release: str, names: list[str]) -> Payload:

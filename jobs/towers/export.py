@@ -23,11 +23,12 @@ from contracts.query import (
     ID_TITLES,
     ITEM_INPUTS,
     ITEM_OUTPUT,
+    ITEM_TOWER_OF,
     PROFILE_WIDTH,
     QUERY_INPUTS,
     QUERY_OUTPUT,
 )
-from contracts.release import ITEM_TOWER, QUERY_TOWER
+from contracts.release import ITEM_TOWER, QUERY_TOWER, file_entry
 from jobs.towers.config import TowersConfig
 from jobs.towers.model import Towers
 
@@ -41,22 +42,19 @@ Rows = dict[str, np.ndarray]
 def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: Path) -> dict[str, float]:
     """Writes item_tower.onnx and query_tower.onnx into `folder` and returns the largest difference of each.
 
-    The item tower carries its own vocabulary (metadata `id_titles`). Raises MarqueeError where a difference exceeds
+    The item tower carries its own vocabulary (metadata `id_titles`), the query tower the item tower's hash: it reads
+    vectors of no other. Raises MarqueeError where a difference exceeds
     PARITY; nothing is left under the final names then.
     """
     towers = towers.cpu().eval()
-    parts = (
-        (ITEM_TOWER, towers.item, item_examples(len(id_titles)), ITEM_OUTPUT, {ID_TITLES: id_titles}),
-        (QUERY_TOWER, towers.query, query_examples(config), QUERY_OUTPUT, {}),
-    )
-    differences, written = {}, []
-    for name, tower, examples, output, metadata in parts:
-        aside = folder / f".{name}.new"
-        _write(tower, examples, output, metadata, aside)
-        differences[name] = parity(tower, aside, examples)
-        written.append((aside, folder / name))
-    for aside, final in written:
-        durable.publish(aside, final)
+    item, query = (folder / f".{name}.new" for name in (ITEM_TOWER, QUERY_TOWER))
+    examples_of_items, examples_of_queries = item_examples(len(id_titles)), query_examples(config)
+    _write(towers.item, examples_of_items, ITEM_OUTPUT, {ID_TITLES: id_titles}, item)
+    _write(towers.query, examples_of_queries, QUERY_OUTPUT, {ITEM_TOWER_OF: file_entry(item).sha256}, query)
+    differences = {ITEM_TOWER: parity(towers.item, item, examples_of_items),
+                   QUERY_TOWER: parity(towers.query, query, examples_of_queries)}
+    durable.publish(item, folder / ITEM_TOWER)
+    durable.publish(query, folder / QUERY_TOWER)
     return differences
 
 

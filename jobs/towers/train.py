@@ -19,6 +19,7 @@ from contracts.query import DEVICES, Profile, profile_features
 from contracts.release import ITEM_TOWER, PROVENANCE, QUERY_TOWER, Provenance, canonical, digest, file_entry
 from contracts.settings import Settings
 from contracts.split import TimeSplit
+from jobs import receipts
 from jobs.runtime import log, progress_visible, require_free_disk
 from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import MICROSECONDS, UNKNOWN_DEVICE, Plays, ProfileVersions
@@ -47,6 +48,7 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
     marker = settings.work / release_id / MARKER
     done = None if force else _finished(marker, folder, config)
     if done:
+        receipts.write(settings, release_id, "towers", (QUERY_TOWER, ITEM_TOWER))
         return done | {"skipped": True}
     require_free_disk(settings)
 
@@ -69,6 +71,7 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
         "training_seconds": round(trained, 1),
     }
     files = {name: file_entry(folder / name).sha256 for name in (QUERY_TOWER, ITEM_TOWER)}
+    receipts.write(settings, release_id, "towers", (QUERY_TOWER, ITEM_TOWER))
     _write_marker(marker, {"config": digest(asdict(config)), "files": files, "result": result})
     from jobs.towers.tracking import record
 

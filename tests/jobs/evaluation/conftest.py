@@ -4,12 +4,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from contracts import release as names
+from contracts.content import CONTENT_WIDTH
 from contracts.eligibility import FAR, Eligibility, Record
+from contracts.query import ITEM_INPUTS, ITEM_OUTPUT
 from contracts.release import Payload, Provenance, RankerSpec, ReleaseSpec, State, collection_name, file_entry
 from jobs.evaluation.config import JudgeConfig
 from jobs.index import collection
@@ -34,7 +38,7 @@ class JudgeHome:
         shutil.copytree(self.settings.releases / RELEASE, folder)
         provenance = Provenance.model_validate_json((folder / names.PROVENANCE).read_text())
         (folder / names.PROVENANCE).write_text(provenance.model_copy(update={"release_id": release_id}).model_dump_json())
-        (folder / names.ITEM_TOWER).write_bytes(b"the judge does not read this one")
+        onnx.save(item_tower(self.world.vectors), folder / names.ITEM_TOWER)
         if shuffled:
             np.save(folder / names.ITEM_VECTORS, np.random.default_rng(1).permutation(self.world.vectors))
         pq.write_table(self._fallback(), folder / names.FALLBACK)
@@ -79,6 +83,17 @@ class JudgeHome:
         client = collection.connect(self.settings)
         collection.load(client, name, rows, 1000)
         client.close()
+
+
+def item_tower(vectors_TD: np.ndarray) -> onnx.ModelProto:
+    """Says of each title the vector that its id embedding holds, whatever its content."""
+    inputs = [helper.make_tensor_value_info(ITEM_INPUTS[0], TensorProto.FLOAT, ["N", CONTENT_WIDTH]),
+              helper.make_tensor_value_info(ITEM_INPUTS[1], TensorProto.INT64, ["N"])]
+    table = numpy_helper.from_array(np.vstack([np.zeros_like(vectors_TD[:1]), vectors_TD]), "table")
+    look_up = helper.make_node("Gather", ["table", ITEM_INPUTS[1]], [ITEM_OUTPUT])
+    output = helper.make_tensor_value_info(ITEM_OUTPUT, TensorProto.FLOAT, ["N", vectors_TD.shape[1]])
+    graph = helper.make_graph([look_up], "item_tower", inputs, [output], [table])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 @pytest.fixture(scope="package")

@@ -48,8 +48,10 @@ def test_a_good_first_release_is_judged_without_live(judge_home, first):
     assert first["requests"] == 80
     assert first["compared_with"] is None
     found = verdicts(judge_home, FIRST)
-    assert found.pop("not_worse_than_live") == "not_applicable"
-    assert set(found.values()) == {"passed"}
+    silent = {name for name, verdict in found.items() if verdict == "not_applicable"}
+    assert {"not_worse_than_live", "recall_not_worse_than_live", "no_slice_worse_than_live"} <= silent
+    assert {found[name] for name in found.keys() - silent} == {"passed"}
+    assert len(found.keys() - silent) >= 20
     assert first["ndcg_at_10"]["candidate"] > 2 * first["ndcg_at_10"]["popularity"]
     row = judge_home.ledger.get(FIRST)
     assert row.evidence_digest == first["evidence_digest"]

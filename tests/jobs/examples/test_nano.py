@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.marts import tag_name
-from jobs.examples.distribution import load
+from jobs.distribution import load
 from jobs.examples.population import profile_path
 from jobs.lake import read
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.examples.distribution import Limits, breaches, describe, load, psi, save
+from jobs.distribution import Limits, breaches, describe, load, psi, save
 
 RNG = np.random.default_rng(5)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
