@@ -25,6 +25,7 @@ class DebugPool(BaseModel):
     title_ids: list[str]
     retrieval_scores: list[float]
     ranker_scores: list[float]
+    unranked: list[str] = Field(description="the shelf without the ranker: the retrieval order, arranged just the same")
 
 
 class ShelfAnswer(BaseModel):

@@ -128,7 +128,7 @@ def _member_routes(app: FastAPI, service: Service) -> None:
         served, snapshot = service.ready()
         ask = Ask(profile_id, _moment(service, as_of), size, surface, device,
                   caller.market if caller else None, caller.maturity_limit if caller else None)
-        made = pipeline.shelf(ask, served.release, snapshot, service.clients, bool(caller and caller.speaks_of_one))
+        made = pipeline.shelf(ask, served.release, snapshot, service.clients, bool(caller and caller.speaks_of_one), unranked=debug)
         if not made.member.profile.market:
             raise Problem(404, f"the member state has no row of profile {profile_id} at {ask.moment.isoformat()}")
         return _shelf_answer(request, service, served, snapshot, ask, made, debug)
@@ -267,7 +267,7 @@ def _shelf_answer(
     )
     if debug:
         answer.pool = DebugPool(title_ids=made.pool.title_ids, retrieval_scores=made.pool.retrieval_K.tolist(),
-                                ranker_scores=made.pool.ranker_K.tolist())
+                                ranker_scores=made.pool.ranker_K.tolist(), unranked=[pick.title_id for pick in made.unranked])
     return answer
 
 

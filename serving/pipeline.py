@@ -7,7 +7,7 @@ it cannot check is not shown.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -65,10 +65,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class Shelf:
-    """One answer, before it is put into words."""
+    """One answer, before it is put into words. `unranked` is what the shelf would be without the ranker: the retrieval
+    order, arranged just the same; empty unless it was asked for."""
 
     member: Member
     picks: list[Pick]
+    unranked: list[Pick]
     pool: Pool
     degraded: list[str]
     no_eligible_titles: bool
@@ -111,7 +113,9 @@ class Stages:
             self.metrics.degraded.labels(name).inc()
 
 
-def shelf(ask: Ask, release: Release, eligibility: Eligibility, clients: Clients, vouched: bool = False) -> Shelf:
+def shelf(
+    ask: Ask, release: Release, eligibility: Eligibility, clients: Clients, vouched: bool = False, unranked: bool = False
+) -> Shelf:
     """The shelf for `ask`. `vouched`: the token's maturity limit speaks of this one profile (auth.py)."""
     stages = Stages(clients.metrics)
     member = stages.attempt("hydrate", lambda: clients.hydrator.hydrate(ask), lambda: fallbacks.cold(ask, vouched))
@@ -122,12 +126,17 @@ def shelf(ask: Ask, release: Release, eligibility: Eligibility, clients: Clients
     kept = stages.guard(found.source, eligibility, viewer, watched)
     pool, picks = _score(stages, ask, member, release, query_D, found, kept)
     launched = [pick for pick in picks if pick.title_id in found.launches]
+
+    def arranged(picks: list[Pick]) -> list[Pick]:
+        shown = _arrange(stages, ask, member, viewer, watched, release, eligibility, picks)
+        return expose(shown, launched, ask.size, retrieve.LAUNCH)
+
     with clients.metrics.stage("arrange"):
-        picks = _arrange(stages, ask, member, viewer, watched, release, eligibility, picks)
-        picks = expose(picks, launched, ask.size, retrieve.LAUNCH)
-    if not picks:
+        shown = arranged(picks)
+    if not shown:
         clients.metrics.empty.inc()
-    return Shelf(member, picks, pool, stages.degraded, no_eligible_titles=not picks)
+    plain = arranged([replace(pick, score=pick.retrieval_score) for pick in picks]) if unranked else []
+    return Shelf(member, shown, plain, pool, stages.degraded, no_eligible_titles=not shown)
 
 
 def _retrieve(

@@ -193,7 +193,8 @@ def _systems(
     folder: Path, judged: Sequence[Judged], ours: Sequence[Answer], theirs: Sequence[Answer],
     eligibility: eligible.EligibilityLog, config: JudgeConfig,
 ) -> dict[str, list[Lists | None]]:
-    """The same requests by every system; a baseline sees what the candidate may show: eligible, not watched."""
+    """The same requests by every system; a baseline sees what the candidate may show: eligible, not watched. The retrieval
+    order is arranged as the candidate's shelf is: what variety costs is not held against the ranker."""
     fallback = _fallback(folder)
     size = config.shelf_size
     systems: dict[str, list[Lists | None]] = {CANDIDATE: [_lists(answer) for answer in ours]}
@@ -205,7 +206,8 @@ def _systems(
         order = eligible.allowed(eligible.popular_order(fallback, one), one, state, LONGEST_POOL)
         popular.append(Lists(order[:size], order))
         kept = eligible.allowed(answer.pool, one, state, LONGEST_POOL)
-        retrieved.append(None if answer.error else Lists(kept[:size], kept))
+        unranked = eligible.allowed(answer.unranked, one, state, size)
+        retrieved.append(None if answer.error else Lists(unranked, kept))
     return systems | {POPULARITY: popular, RETRIEVAL: retrieved}
 
 

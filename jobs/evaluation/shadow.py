@@ -51,6 +51,7 @@ class Answer:
     titles: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
+    unranked: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
     no_eligible_titles: bool = False
     eligibility_seq: int = 0
@@ -109,7 +110,7 @@ def _answer(client: httpx.Client, ask: Ask, size: int) -> Answer:
         return Answer(
             ask.request_id, tuple(title["title_id"] for title in shelf["titles"]),
             tuple(title["name"] for title in shelf["titles"]),
-            tuple((shelf.get("pool") or {}).get("title_ids") or ()), tuple(shelf.get("degraded") or ()),
+            tuple(shelf["pool"]["title_ids"]), tuple(shelf["pool"]["unranked"]), tuple(shelf.get("degraded") or ()),
             bool(shelf.get("no_eligible_titles")), int(shelf["eligibility_seq"]), milliseconds,
         )
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:

@@ -88,6 +88,7 @@ def test_the_judge_sees_the_shelf_of_then_before_there_is_a_manifest(world, memb
             assert len(pool["title_ids"]) == len(pool["retrieval_scores"]) == len(pool["ranker_scores"])
             assert pool["retrieval_scores"] == sorted(pool["retrieval_scores"], reverse=True)
             assert set(shown) & set(pool["title_ids"])
+            assert len(pool["unranked"]) == len(shown)
             unknown = client.get("/v1/profiles/nobody/shelf")
             assert (unknown.status_code, unknown.json()["status"]) == (404, 404)
             assert client.get("/v1/markets/de/popular").status_code == 404

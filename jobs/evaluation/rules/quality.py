@@ -21,7 +21,7 @@ def gates(case: Case, index: Index) -> Iterator[Gate]:
     else:
         yield gate.not_worse("better_than_popularity", "NDCG@10 not significantly below popularity's",
                              against(case, NDCG, POPULARITY), 0.0, too_few(case))
-    yield gate.not_worse("not_worse_than_retrieval_order", "NDCG@10 not significantly below the retrieval order's",
+    yield gate.not_worse("not_worse_than_retrieval_order", "NDCG@10 not significantly below the retrieval order's, arranged alike",
                          against(case, NDCG, RETRIEVAL), 0.0, too_few(case))
 
 
