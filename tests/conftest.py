@@ -19,6 +19,7 @@ COSTLY = ("town", "nano", "towers_home")
 """Fixtures that take minutes to make, the longest first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several workers share the tests (`make test`), those that need the same costly fixture stay with one of
     them and begin first; the others go by folder."""
