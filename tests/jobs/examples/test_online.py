@@ -12,7 +12,8 @@ from contracts.release import State
 from feature_repo.feature_services import ONLINE_REFERENCES
 from feature_repo.feature_views import profile_history
 from feature_repo.store import open_store
-from jobs import distribution, online
+from jobs import distribution
+from jobs.examples import online
 from jobs.examples.population import newest, online_rows, profile_path
 from jobs.lake import read
 from ledger import open_ledger
