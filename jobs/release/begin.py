@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from contracts import durable
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
 from contracts.release import PROVENANCE, Provenance, Refresh, State, file_entry, release_id
@@ -76,10 +77,9 @@ def keep_models(folder: Path, found: Provenance, releases: Path) -> None:
             continue
         aside = path.with_name(f".{path.name}.new")
         shutil.copyfile(source, aside)
-        files.sync(aside)
         if file_entry(aside).sha256 != sha256:
             raise MarqueeError(f"{source} is not the model that release {found.release_id} refreshes: decide the night anew")
-        aside.replace(path)
+        durable.publish(aside, path)
 
 
 def _check_day(ds: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from contracts import clock
+from contracts import clock, durable
 from contracts.errors import UsageError
 from contracts.release import State
 from contracts.settings import Settings
@@ -39,10 +39,8 @@ def sample(settings: Settings, ledger: Ledger) -> None:
         lines.append({"at": at.isoformat(), "replica": replica.replica_id, "release": replica.serving, **counters(text)})
     path = _path(settings)
     kept = [line for line in _read(path) if datetime.fromisoformat(line["at"]) > at - KEPT]
-    aside = path.with_suffix(".aside")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside.write_text("".join(json.dumps(line) + "\n" for line in [*kept, *lines]))
-    aside.replace(path)
+    durable.write(path, "".join(json.dumps(line) + "\n" for line in [*kept, *lines]))
 
 
 def counters(text: str) -> dict[str, Any]:

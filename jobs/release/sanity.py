@@ -32,6 +32,8 @@ log = logging.getLogger("marquee")
 RANKER_KINDS = ("lambdamart", "blend", "retrieval")
 TITLE_COLUMNS = ("title_id", "name", "genres", "maturity", "id_index", *TITLE_FEATURES)
 NORM_TOLERANCE = 1e-3
+END_OF_TREES = "end of trees"
+"""LightGBM ends the process, instead of raising, where its model text ends before this line."""
 
 
 def check(root: Path, spec: ReleaseSpec) -> int:
@@ -114,6 +116,8 @@ def _ranker(root: Path, spec: ReleaseSpec) -> None:
         raise MarqueeError("spec.json: the ranker's features are not contracts.features.RANKING_FEATURES, in order")
     import lightgbm
 
+    if END_OF_TREES not in (root / RANKER).read_text(errors="replace").splitlines():
+        raise MarqueeError(f"{RANKER} is cut off: it has no line `{END_OF_TREES}`")
     try:
         names = lightgbm.Booster(model_file=str(root / RANKER)).feature_name()
     except lightgbm.basic.LightGBMError as error:

@@ -43,8 +43,8 @@ def run(settings: Settings, release: str) -> dict[str, Any]:
     if missing:
         raise MarqueeError(f"release {release} lacks {', '.join(missing)}: run the build steps again")
     _check_identity(settings, release, spec)
-    rows = sanity.check(root, spec)
     _check_receipts(settings, release)
+    rows = sanity.check(root, spec)
     sealed = _payload(root, release, names)
     ledger = open_ledger(settings)
     _write(ledger, root, sealed)

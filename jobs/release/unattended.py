@@ -37,7 +37,7 @@ def run(settings: Settings, release: str, load_seconds: float = LOAD_SECONDS) ->
             log.info("a person is asked about %s: %s", release, why)
             return {"release_id": release, "outcome": ASK, "reason": why}
         ask(settings, release)
-        launches.catch_up(settings, ledger)
+        launches.bring_up(settings, ledger, [release])
         refresh, manifest = files.provenance(settings, release).refresh, files.manifest(settings, release)
         reason = f"no person was asked (MARQUEE_UNATTENDED_REFRESH): the models of {refresh.of}, and every gate passed"
         details = {"unattended": True, "refresh_of": refresh.of, "trained_by": refresh.trained_by,

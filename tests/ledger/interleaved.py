@@ -176,7 +176,7 @@ def _patch(patch, stage: Stage, ledger: Ledger, choice: Choice) -> None:
             patch.setattr(module, "time", _Clock())
     patch.setattr(rollback, "move_alias", lambda *_: None)
     patch.setattr(rollback.files, "verify", lambda settings, release: _weight(settings, release))
-    patch.setattr(rollback.launches, "catch_up", lambda _settings, ledger: ledger.eligibility_head())
+    patch.setattr(rollback.launches, "bring_up", lambda _settings, ledger, _releases: {"head": ledger.eligibility_head()})
     patch.setattr(collect, "drop_collections", lambda *_: ([], []))
 
     def examine(_settings, _ledger, release: str) -> int:

@@ -27,7 +27,7 @@ def test_a_slate_leads_to_its_release_and_back(settings, make):
     found = json.loads(trace.run(settings, "s1", as_json=True))
     assert found["slate"]["titles"] == ["t1", "t2"]
     assert (found["release"]["release_id"], found["release"]["payload_digest"]) == ("r1", manifest.payload.payload_digest)
-    assert found["release"]["gates"] == {"recall": "passed"}
+    assert found["release"]["gates"]["verdict"] == "passed"
     assert found["release"]["data"]["tag"] == "nightly_2026-03-31"
     assert "query_tower.onnx" in found["release"]["models"]
     assert "release r1" in trace.run(settings, "s1", as_json=False)

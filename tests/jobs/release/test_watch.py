@@ -84,8 +84,8 @@ def test_launches_that_are_behind(settings, ledger, airflow, nights):
 
 
 def test_a_rollback_names_who_and_why(settings, ledger: Ledger, nights, make):
-    for release, version in (("r1", 0), ("r2", 3)):
-        make(release)
+    for release, version, live in (("r1", 0, None), ("r2", 3, "r1")):
+        make(release, compared_with=live)
         ledger.move(release, State.AWAITING_APPROVAL, "test")
         switched = ledger.switch(ledger.propose(release, version).version, datetime.now(UTC) + timedelta(minutes=1))
         ledger.confirm(switched.version)
@@ -94,7 +94,7 @@ def test_a_rollback_names_who_and_why(settings, ledger: Ledger, nights, make):
     live = ledger.confirm(back.version)
     (finding,) = watch.run(settings)["findings"]
     assert finding["text"] == "r2 was rolled back to r1 by ann: kids saw horror"
-    make("r3")
+    make("r3", compared_with="r1")
     ledger.move("r3", State.AWAITING_APPROVAL, "test")
     tried = ledger.switch(ledger.propose("r3", live.version).version, datetime.now(UTC) + timedelta(minutes=1), actor="approver1", reason="yes")
     ledger.revert(tried.version, actor="probe", reason="an empty shelf")
