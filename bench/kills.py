@@ -41,7 +41,6 @@ from contracts.errors import MarqueeError
 from contracts.release import PAYLOAD_FILES, State, collection_name, file_entry, payload_digest
 from contracts.settings import Settings
 from jobs.release import files
-from jobs.release.probe import eligibility
 from ledger import open_ledger
 from tests.serving.tiny_world import NOW
 
@@ -332,7 +331,7 @@ def run(folder: Path, out: Path, points: int, seed: int, training: Path | None, 
     bench = Bench(home, training, folder / "work", random.Random(seed * 1000 + len(done)))
     load = Load(home, 2, 2.0, seed)
     try:
-        judge = Judge({name: Recomputed(home.settings.releases / name) for name in (ONE, OTHER)}, eligibility(open_ledger(home.settings)))
+        judge = Judge({name: Recomputed(home.settings.releases / name) for name in (ONE, OTHER)}, open_ledger(home.settings))
         home.start_serving("spare")  # after the clients chose whom to ask
         load.start(["serving"])
         with out.open("a") as file:

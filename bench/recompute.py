@@ -1,11 +1,12 @@
 """Which release computed this answer? Says it from the scores, by computing them again from each release's files.
 
-Reads the files and `contracts` only: nothing of serving, and not the answer's own label.
+Reads the files, the overlay's records and `contracts` only: nothing of serving, and not the answer's own label.
 Shape suffixes: N titles, D vector width, K candidates.
 """
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from contracts import release as names
 from contracts.eligibility import Eligibility
 from contracts.features import Asker, Candidates, history_facts, ranking_features
 from contracts.marts import TITLE_FEATURES
+from contracts.overlay import OverlayRecord
 from contracts.query import QUERY_OUTPUT, Context, History, Profile, query_inputs
 
 TOLERANCE = 1e-6
@@ -56,6 +58,24 @@ class Recomputed:
         self.popular = {(row["market"], row["cohort"]): [] for row in orders}
         for row in sorted(orders, key=lambda row: row["rank"]):
             self.popular[row["market"], row["cohort"]].append(row["title_id"])
+
+    def beside(self, records: Iterable[OverlayRecord]) -> "Recomputed":
+        """The same release with its overlay: arrived titles as further rows, changed ones with their counts kept."""
+        newest = {record.title_id: record for record in records}
+        other = copy.copy(self)
+        other.titles, other.row = list(self.titles), dict(self.row)
+        for title_id, record in newest.items():
+            known = self.titles[self.row[title_id]] if title_id in self.row else dict.fromkeys(TITLE_FEATURES)
+            said = {name: record.content.get(name) for name in ("genres", "language", "series_id", "year", "runtime_minutes", "maturity")}
+            launched = record.content.get("launched_at")
+            said["launched_at"] = None if launched is None else datetime.fromtimestamp(launched, UTC)
+            other.row.setdefault(title_id, len(other.row))
+            other.titles[other.row[title_id] : other.row[title_id] + 1] = [{**known, **said, "title_id": title_id}]
+        other.vectors_ND = np.zeros((len(other.titles), self.vectors_ND.shape[1]), np.float32)
+        other.vectors_ND[: len(self.vectors_ND)] = self.vectors_ND
+        for title_id, record in newest.items():
+            other.vectors_ND[other.row[title_id]] = record.vector_D
+        return other
 
     def scores(self, who: Known, moment: datetime, device: str, eligible: Eligibility) -> dict[str, tuple[float, float, float]]:
         """title -> (ranking, retrieval, transition score) of every candidate."""

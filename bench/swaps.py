@@ -30,10 +30,10 @@ from bench.recompute import Known, Recomputed, computed_by
 from contracts.eligibility import Eligibility
 from contracts.marts import PROFILE_FEATURES
 from contracts.query import Profile
-from jobs.release.probe import confirm_or_revert, eligibility
+from jobs.release.probe import confirm_or_revert
 from jobs.release.rollback import rollback
 from jobs.release.swap import two_phases
-from ledger import open_ledger
+from ledger import Ledger, open_ledger
 from tests.serving.online_rows import ONLINE_MEMBERS, values
 from tests.serving.tiny_world import MARKETS, NOW, token
 
@@ -121,10 +121,23 @@ def known(profile: str, market: str) -> Known:
 
 @dataclass
 class Judge:
-    """Looks at answers: failed, mixed (no release gives these scores), mislabelled."""
+    """Looks at answers: failed, mixed (no release gives these scores), mislabelled. An answer is held against both logs
+    as they were at its own numbers."""
 
     releases: dict[str, Recomputed]
-    eligible: Eligibility
+    ledger: Ledger
+    _then: dict[tuple[int, int], tuple[dict[str, Recomputed], Eligibility]] = field(default_factory=dict)
+
+    def then(self, overlay_seq: int, eligibility_seq: int) -> tuple[dict[str, Recomputed], Eligibility]:
+        """Both releases with their overlays, and the eligibility log, up to these numbers."""
+        if (overlay_seq, eligibility_seq) not in self._then:
+            state = Eligibility()
+            while records := [r for r in self.ledger.eligibility_since(state.seq) if r.seq <= eligibility_seq]:
+                state.apply(records)
+            beside = {name: release.beside(r for r in self.ledger.overlay_since(name, 0) if r.seq <= overlay_seq)
+                      for name, release in self.releases.items()}
+            self._then[overlay_seq, eligibility_seq] = beside, state
+        return self._then[overlay_seq, eligibility_seq]
 
     def figures(self, asked: list[Asked]) -> dict:
         failed = [one.error for one in asked if one.answer is None]
@@ -133,7 +146,8 @@ class Judge:
             if one.answer is None:
                 continue
             degraded += bool(one.answer["degraded"])
-            found = computed_by(one.answer, known(one.profile, one.market), one.device, self.releases, self.eligible)
+            releases, eligible = self.then(one.answer["overlay_seq"], one.answer["eligibility_seq"])
+            found = computed_by(one.answer, known(one.profile, one.market), one.device, releases, eligible)
             if found != [one.answer["release_id"]]:
                 disagree += 1
                 examples.append(f"{one.profile} in {one.market}: labelled {one.answer['release_id']}, computed by {found}, degraded {one.answer['degraded']}")
@@ -172,7 +186,7 @@ def run(folder: Path, out: Path, swaps: int, seed: int, clients: int, pace: floa
     home = prepare(folder, seed, replicas)
     load = Load(home, clients, pace, seed + first)
     try:
-        judge = Judge({name: Recomputed(home.settings.releases / name) for name in (ONE, OTHER)}, eligibility(open_ledger(home.settings)))
+        judge = Judge({name: Recomputed(home.settings.releases / name) for name in (ONE, OTHER)}, open_ledger(home.settings))
         load.start()
         time.sleep(2)
         load.take()

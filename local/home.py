@@ -63,7 +63,7 @@ def prepare(settings: Settings) -> Settings:
         if name in os.environ or name in known:
             taken.add(getattr(settings, setting))
             continue
-        port = ports.choose(getattr(settings, setting), taken)
+        port = ports.choose(getattr(settings, setting), taken, settings.home)
         taken.add(port)
         chosen[name] = str(port)
     password = variable("airflow_password")

@@ -1,11 +1,15 @@
 """Loopback ports: is one free, does one answer, which one to take."""
 
+import os
 import socket
+import tempfile
 import time
+from pathlib import Path
 
 from contracts.errors import MarqueeError
 
 LOOPBACK = "127.0.0.1"
+CLAIM_SECONDS = 300.0
 
 
 def is_free(port: int) -> bool:
@@ -19,16 +23,32 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(wanted: int, taken: set[int]) -> int:
-    """`wanted` where it is free and not in `taken`; else a port that the system gives."""
-    if wanted not in taken and is_free(wanted):
+def choose(wanted: int, taken: set[int], owner: Path) -> int:
+    """`wanted` where it is free, not in `taken` and no other owner's claim; else a port that the system gives."""
+    if wanted not in taken and is_free(wanted) and claim(wanted, owner):
         return wanted
     while True:
         with socket.socket() as sock:
             sock.bind((LOOPBACK, 0))
             port = sock.getsockname()[1]
-        if port not in taken:
+        if port not in taken and claim(port, owner):
             return port
+
+
+def claim(port: int, owner: Path) -> bool:
+    """Whether the port is the home `owner`'s for the next CLAIM_SECONDS: between the choice of a port and the server that binds it
+    lies the start of everything, and two homes may start at the same time."""
+    folder = Path(tempfile.gettempdir()) / f"marquee-ports-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / str(port)
+    if path.exists() and (time.time() - path.stat().st_mtime > CLAIM_SECONDS or not Path(path.read_text()).exists()):
+        path.unlink(missing_ok=True)
+    try:
+        with path.open("x") as file:
+            file.write(str(owner))
+    except FileExistsError:
+        return path.read_text() == str(owner)
+    return True
 
 
 def answers(port: int, host: str = LOOPBACK) -> bool:

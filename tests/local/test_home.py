@@ -52,6 +52,15 @@ def test_a_taken_default_port_gives_way_to_a_free_one(tmp_path):
     assert len(set(ports(chosen).values())) == 3
 
 
+def test_two_homes_that_start_at_the_same_time_take_different_ports(tmp_path):
+    """Nothing listens yet when the second one chooses."""
+    one, other = (home.prepare(settings_of(tmp_path / name)) for name in ("one", "other"))
+    assert not set(ports(one).values()) & set(ports(other).values())
+    (tmp_path / "one").rename(tmp_path / "gone")
+    third = home.prepare(settings_of(tmp_path / "third"))
+    assert not set(ports(third).values()) & set(ports(other).values())
+
+
 def test_a_port_that_somebody_named_is_not_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("MARQUEE_SERVING_PORT", "18099")
     chosen = home.prepare(settings_of(tmp_path))
