@@ -6,13 +6,13 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NIGHTS := $(VENV)/nights.log
 PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell $(name) -c 'import sys; print(sys.executable) if (3,11) <= sys.version_info[:2] <= (3,12) else None' 2>/dev/null)))
 
 SOURCE ?= world
 DATA ?=
 RECIPE ?= demo
 APPROVE ?= yes
-WORKERS ?= 2
 
 .PHONY: help install demo demo-down up down status test lint bench clean
 
@@ -46,7 +46,10 @@ status: install ## what runs, what is live, what waits
 	@$(BIN)/marquee status
 
 test: install ## all tests; needs nothing but this clone
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest tests/end_to_end > $(NIGHTS) 2>&1 & nights=$$!; \
+	 $(BIN)/python -m pytest --ignore=tests/end_to_end; rest=$$?; \
+	 wait $$nights; nights=$$?; echo "The nights through the scheduler, which ran beside:"; cat $(NIGHTS); \
+	 exit $$((rest ? rest : nights))
 
 lint: install ## ruff and the import rules
 	@$(BIN)/ruff check .

@@ -15,20 +15,6 @@ from contracts.settings import REPOSITORY, Settings
 
 DATA = REPOSITORY.parent / "shared" / "data"
 
-COSTLY = ("town", "nano", "towers_home")
-"""Fixtures that take minutes to make, the longest first."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several workers share the tests (`make test`), those that need the same costly fixture stay with one of
-    them and begin first; the others go by folder."""
-    for item in items:
-        group = next((name for name in COSTLY if name in item.fixturenames), str(item.path.parent))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: next((i for i, name in enumerate(COSTLY) if name in item.fixturenames), len(COSTLY)))
-
-
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
