@@ -77,8 +77,10 @@ class Recomputed:
             other.vectors_ND[other.row[title_id]] = record.vector_D
         return other
 
-    def scores(self, who: Known, moment: datetime, device: str, eligible: Eligibility) -> dict[str, tuple[float, float, float]]:
-        """title -> (ranking, retrieval, transition score) of every candidate."""
+    def scores(
+        self, who: Known, moment: datetime, device: str, eligible: Eligibility, launched: Iterable[str] = ()
+    ) -> dict[str, tuple[float, float, float]]:
+        """title -> (ranking, retrieval, transition score) of every candidate, `launched` among them however far they are."""
         seen = [event for event in who.history if event[0] in self.row]
         titles = [event[0] for event in seen]
         history = History(titles, *([event[i] for event in seen] for i in (1, 2, 3)))
@@ -88,7 +90,7 @@ class Recomputed:
         query_D = self.tower.run([QUERY_OUTPUT], inputs)[0][0]
         near_N = self.vectors_ND.astype(np.float64) @ query_D.astype(np.float64)
         votes = self._votes(titles)
-        pool = self._pool(who, near_N, votes, int(moment.timestamp()), eligible)
+        pool = self._pool(who, near_N, votes, int(moment.timestamp()), eligible, launched)
         pool.sort(key=lambda title: -near_N[self.row[title]])
         near_K = np.array([near_N[self.row[title]] for title in pool])
         votes_K = np.array([votes.get(title, 0.0) for title in pool], np.float32)
@@ -96,12 +98,15 @@ class Recomputed:
                                        num_threads=1)
         return {title: (float(r), float(n), float(v)) for title, r, n, v in zip(pool, ranked_K, near_K, votes_K)}
 
-    def _pool(self, who: Known, near_N: np.ndarray, votes: dict[str, float], at: int, eligible: Eligibility) -> list[str]:
+    def _pool(
+        self, who: Known, near_N: np.ndarray, votes: dict[str, float], at: int, eligible: Eligibility, launched: Iterable[str]
+    ) -> list[str]:
         def allowed(title: str) -> bool:
             return title not in who.watched and eligible.why_not(title, who.profile.market, who.profile.maturity_limit, at) is None
 
         nearest = [title for i in np.argsort(-near_N, kind="stable") if allowed(title := self.titles[i]["title_id"])]
         pool = nearest[: self.spec["pool_size"]]
+        pool += [title for title in launched if allowed(title)]
         pool += [title for title in sorted(votes, key=lambda t: (-votes[t], t))[:NEIGHBOURS] if allowed(title)]
         if not who.history:
             first, second = ("kids", "general") if who.profile.is_kids else ("general", "kids")
@@ -145,8 +150,9 @@ def computed_by(answer: dict, who: Known, device: str, releases: Mapping[str, Re
     moment = datetime.fromisoformat(answer["generated_at"])
     said = {title["title_id"]: (title["score"], title["retrieval_score"], title["transition_score"])
             for title in answer["titles"] if title["score"] is not None}
+    launched = [title["title_id"] for title in answer["titles"] if title["source"] == "launch"]
     return [name for name, release in releases.items()
-            if said and _agree(said, release.scores(who, moment, device, eligible))]
+            if said and _agree(said, release.scores(who, moment, device, eligible, launched))]
 
 
 def _agree(said: dict, computed: dict) -> bool:

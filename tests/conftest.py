@@ -15,6 +15,7 @@ from contracts.settings import REPOSITORY, Settings
 
 DATA = REPOSITORY.parent / "shared" / "data"
 
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

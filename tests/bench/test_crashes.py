@@ -45,7 +45,7 @@ def test_a_mixed_answer_is_seen(tmp_path):
 
         def answer(scores: dict) -> dict:
             return {"generated_at": moment.isoformat(), "titles": [
-                {"title_id": title, "score": r, "retrieval_score": n, "transition_score": v} for title, (r, n, v) in scores.items()]}
+                {"title_id": title, "source": "retrieval", "score": r, "retrieval_score": n, "transition_score": v} for title, (r, n, v) in scores.items()]}
 
         assert computed_by(answer(shelves[ONE]), known, "tv", releases, eligible) == [ONE]
         assert computed_by(answer(shelves[OTHER]), known, "tv", releases, eligible) == [OTHER]
