@@ -44,7 +44,8 @@ class JudgeConfig:
     coverage_drop: float = 0.25  # relative
     popularity_rise: float = 0.1  # absolute share of places
     tail_drop: float = 0.5  # relative
-    diversity_drop: float = 0.1  # absolute
+    diversity_drop: float = 0.1  # absolute, below live's
+    diversity_floor: float = 0.25  # of popularity's
 
     safety_samples: int = 10_000
     parity: float = 1e-5  # largest difference between torch and ONNX, and between files that must agree

@@ -3,7 +3,7 @@
 A new kind of ranker may rightly show fewer titles than live did; what collapses shows fewer than a popularity list.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,7 +26,8 @@ def gates(case: Case, index: Index) -> Iterator[Gate]:
         "coverage": f"share of the catalogue on any shelf not over {config.coverage_drop:.0%} below {than}",
         "popularity_share": f"places held by the most played tenth not over {config.popularity_rise:g} above {than}",
         "long_tail": f"places held by the least played half not over {config.tail_drop:.0%} below {than}",
-        "diversity": f"genre diversity of a shelf not over {config.diversity_drop:g} below {than}",
+        "diversity": f"genre diversity of a shelf not over {config.diversity_drop:g} below live's, or at least "
+                     f"{config.diversity_floor:.0%} of popularity's",
     }
     if too_few(case):
         for name, rule in rules.items():
@@ -36,8 +37,9 @@ def gates(case: Case, index: Index) -> Iterator[Gate]:
     popular, tail = _share(facts.popular), _share(facts.tail)
     yield _per_shelf(case, "popularity_share", rules["popularity_share"], popular, dict.fromkeys(others, config.popularity_rise), sign=-1)
     yield _per_shelf(case, "long_tail", rules["long_tail"], tail, {o: config.tail_drop * _mean(case, o, tail) for o in others})
-    yield _per_shelf(case, "diversity", rules["diversity"], lambda shelf: metrics.intra_list_diversity(shelf, facts.genres_of),
-                     dict.fromkeys(others, config.diversity_drop))
+    # taste narrows a shelf: popularity's is the most varied there is, and says only what a collapse would be
+    tolerances = {LIVE: config.diversity_drop, POPULARITY: (1 - config.diversity_floor) * _mean(case, POPULARITY, _varied(facts.genres_of))}
+    yield _per_shelf(case, "diversity", rules["diversity"], _varied(facts.genres_of), {o: tolerances[o] for o in others})
 
 
 def _coverage(case: Case, rule: str, others: Sequence[str]) -> Gate:
@@ -63,6 +65,10 @@ def _per_shelf(case: Case, name: str, rule: str, figure: Figure, tolerances: dic
 
 def _share(titles: frozenset[str]) -> Figure:
     return lambda shelf: metrics.popularity_share([shelf], titles) if shelf else float("nan")
+
+
+def _varied(genres_of: Mapping[str, Sequence[str]]) -> Figure:
+    return lambda shelf: metrics.intra_list_diversity(shelf, genres_of)
 
 
 def _values(case: Case, system: str, figure: Figure) -> np.ndarray:
