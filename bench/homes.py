@@ -16,6 +16,7 @@ from contracts.release import Manifest, State
 from contracts.settings import REPOSITORY, Settings
 from jobs.release import files
 from ledger import Ledger, open_ledger
+from local.ports import free_port
 from tests.serving.online_rows import write_online_rows
 from tests.serving.tiny_world import KEY, NOW, Catalogue, build_release
 
@@ -23,12 +24,6 @@ READY_SECONDS = 600.0
 """A process of low priority on a busy machine takes minutes to import what it needs."""
 GENEROUS_MS = "5000"
 """Budgets of search and hydration: on a busy machine a fallback would answer instead, rightly, but of no release's pool."""
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @dataclass

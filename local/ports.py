@@ -23,14 +23,19 @@ def is_free(port: int) -> bool:
     return True
 
 
+def free_port() -> int:
+    """One that the system gives."""
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        return sock.getsockname()[1]
+
+
 def choose(wanted: int, taken: set[int], owner: Path) -> int:
     """`wanted` where it is free, not in `taken` and no other owner's claim; else a port that the system gives."""
     if wanted not in taken and is_free(wanted) and claim(wanted, owner):
         return wanted
     while True:
-        with socket.socket() as sock:
-            sock.bind((LOOPBACK, 0))
-            port = sock.getsockname()[1]
+        port = free_port()
         if port not in taken and claim(port, owner):
             return port
 
@@ -41,8 +46,11 @@ def claim(port: int, owner: Path) -> bool:
     folder = Path(tempfile.gettempdir()) / f"marquee-ports-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / str(port)
-    if path.exists() and (time.time() - path.stat().st_mtime > CLAIM_SECONDS or not Path(path.read_text()).exists()):
-        path.unlink(missing_ok=True)
+    try:
+        if time.time() - path.stat().st_mtime > CLAIM_SECONDS or not Path(path.read_text()).exists():
+            path.unlink()
+    except FileNotFoundError:
+        pass  # nobody's, or another home has just found it out of date too
     try:
         with path.open("x") as file:
             file.write(str(owner))

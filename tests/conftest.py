@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,14 +11,9 @@ import prometheus_client  # noqa: F401  before Feast, whose import makes all reg
 import pytest
 
 from contracts.settings import REPOSITORY, Settings
+from local.ports import free_port
 
 DATA = REPOSITORY.parent / "shared" / "data"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @dataclass
