@@ -26,7 +26,7 @@ from contracts.query import ITEM_INPUTS, ITEM_OUTPUT, QUERY_INPUTS, QUERY_OUTPUT
 from contracts.release import Manifest, Payload, Provenance, RankerSpec, ReleaseSpec, State, collection_name
 from contracts.settings import Settings
 from contracts.tags import TagRecord
-from jobs.release import seal
+from jobs.release import begin, inputs, rebuild, retraining, seal
 from jobs.release.ask import asked
 from ledger import Ledger, open_ledger
 
@@ -125,6 +125,17 @@ def make(settings, ledger, ranker_text) -> Callable[..., Manifest]:
         return judge(settings, ledger, release, compared_with, verdict, **more)
 
     return make
+
+
+@pytest.fixture
+def code(monkeypatch, tmp_path):
+    """A source tree of the test's own: the real one changes while people work on it."""
+    root = tmp_path / "repository"
+    for folder in inputs.CODE:
+        (root / folder).mkdir(parents=True)
+    for module in (begin, rebuild, retraining):
+        monkeypatch.setattr(module, "REPOSITORY", root)
+    return root
 
 
 @dataclass

@@ -12,21 +12,10 @@ from contracts.release import Payload, Provenance, payload_digest
 from contracts.tags import tag_file, training_file
 from jobs.lake import read
 from jobs.recipes import nano
-from jobs.release import begin, files, inputs, rebuild
+from jobs.release import begin, files, rebuild
 from tests.jobs.ranker.ranker_world import DAY, World
 
 DS = str(DAY)
-
-
-@pytest.fixture
-def code(monkeypatch, tmp_path):
-    """A source tree of the test's own: the real one changes while people work on it."""
-    root = tmp_path / "repository"
-    for folder in inputs.CODE:
-        (root / folder).mkdir(parents=True)
-    for module in (begin, rebuild):
-        monkeypatch.setattr(module, "REPOSITORY", root)
-    return root
 
 
 @pytest.fixture

@@ -15,18 +15,9 @@ from jobs.release import begin, files, inputs, retraining, seal
 from tests.jobs.release.conftest import DAY, build, tag
 
 NIGHTS = [str(date(2026, 3, 31) + timedelta(days=i)) for i in range(8)]
+pytestmark = pytest.mark.usefixtures("code")
+
 LIVE = f"{DAY}-aaaaaaaaaa"
-
-
-@pytest.fixture(autouse=True)
-def code(monkeypatch, tmp_path):
-    """A source tree of the test's own: the real one changes while people work on it."""
-    root = tmp_path / "repository"
-    for folder in inputs.CODE:
-        (root / folder).mkdir(parents=True)
-    for module in (begin, retraining):
-        monkeypatch.setattr(module, "REPOSITORY", root)
-    return root
 
 
 @pytest.fixture
