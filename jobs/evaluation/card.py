@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 
 from jobs.evaluation.evidence import Evidence, GoldenShelf
-from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, lost_slices
+from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, SNIPS_DCG, lost_slices
 from jobs.evaluation.gates import FAILED, NOT_APPLICABLE, PASSED
 
 SHOWN = 8
 LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", "recall_at_200": "recall@200",
           "coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
           "popularity_share_at_10": "popular titles@10", "tail_share_at_10": "least played half@10"}
+
+
+CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", RECALL: "SNIPS recall@200"}
+"""Of the labels that no ranking chose."""
 
 
 def card(evidence: Evidence) -> str:
@@ -25,6 +29,15 @@ def _verdict(e: Evidence) -> Iterator[str]:
     yield (f"{counts[PASSED]} gates passed, {counts[FAILED]} failed, {counts[NOT_APPLICABLE]} not applicable; judged on "
            f"{e.figures['requests']} requests of {e.figures['profiles']} profiles of {e.day}.")
     yield e.live_note
+    yield from _judged_on(e)
+
+
+def _judged_on(e: Evidence) -> Iterator[str]:
+    c = e.corrected
+    if c and c["live_share"]:
+        yield (f"The live release ranked {c['live_share']:.0%} of the judged slates: plays favour it. Quality is judged on "
+               f"{c['explored']} engagements in exploration slots and those on ranked places, each weighted by 1 / its chance "
+               f"of being seen (effective sample size {c['effective']:.0f}).")
 
 
 def _gates(e: Evidence) -> Iterator[str]:
@@ -47,6 +60,9 @@ def _figures(e: Evidence) -> Iterator[str]:
     yield "| --- |" + " --- |" * len(systems)
     for name, label in LABELS.items():
         yield f"| {label} | " + " | ".join(_number(systems[s].get(name)) for s in systems) + " |"
+    for name, label in CORRECTED_LABELS.items() if e.corrected else ():
+        found = e.corrected["systems"]
+        yield f"| {label} | " + " | ".join(_number(found[s].get(name)) if s in found else "" for s in systems) + " |"
     if CANDIDATE in e.latency_ms:
         measured = [f"{_number(e.latency_ms[s]['p50'], 0)} / {_number(e.latency_ms[s]['p99'], 0)}" if s in e.latency_ms else ""
                     for s in systems]
@@ -54,15 +70,17 @@ def _figures(e: Evidence) -> Iterator[str]:
 
 
 def _slices(e: Evidence) -> Iterator[str]:
-    baseline = LIVE if LIVE in e.figures["differences"] else POPULARITY
-    lost = lost_slices(e.figures, baseline)
-    if not e.figures["slices"]:
+    figures = e.fair
+    baseline = LIVE if LIVE in figures["differences"] else POPULARITY
+    label = {**LABELS, **CORRECTED_LABELS}[figures["headline"]]
+    lost = lost_slices(figures, baseline)
+    if not figures["slices"]:
         yield "No slice had enough requests to be shown."
     elif not lost:
-        yield f"No slice lost significantly against {baseline} ({len(e.figures['slices'])} looked at)."
+        yield f"No slice lost significantly against {baseline} ({len(figures['slices'])} looked at)."
     for s in lost:
         d = s["differences"][baseline]
-        yield (f"- slice that lost against {baseline}: {s['name']} {s['value']} ({s['requests']} requests): NDCG@10 "
+        yield (f"- slice that lost against {baseline}: {s['name']} {s['value']} ({s['requests']} requests): {label} "
                f"{d['ours']:.4f} against {d['theirs']:.4f}")
 
 

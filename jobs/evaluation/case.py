@@ -38,6 +38,17 @@ class Replayed:
 
 
 @dataclass(frozen=True)
+class Corrected:
+    """The comparison on labels that no ranking chose (logged.py): how many engagements in exploration slots it has, their
+    effective sample size with the others', and how much of the judged slates the live release had ranked."""
+
+    comparison: Comparison
+    explored: int
+    effective: float
+    live_share: float
+
+
+@dataclass(frozen=True)
 class Case:
     settings: Settings
     folder: Path
@@ -50,6 +61,7 @@ class Case:
     live: Live
     eligibility: EligibilityLog
     comparison: Comparison
+    corrected: Corrected
     config: JudgeConfig
 
     @cached_property

@@ -11,6 +11,8 @@ class JudgeConfig:
     max_requests: int = 1200  # a stable sample by profile
     min_requests: int = 100  # fewer: the comparisons say nothing, and the card says that
     min_slice_requests: int = 20  # smaller slices are not shown
+    min_explored: int = 30  # engagements in exploration slots; fewer cannot correct for what a release itself showed
+    clip: float = 10.0  # a corrected label weighs at most so many times the median one
     client_threads: int = 3
     shelf_size: int = 20
     bootstrap_samples: int = 1000

@@ -29,12 +29,18 @@ class Evidence(BaseModel):
     verdict: str
     gates: list[Gate]
     figures: dict[str, Any]
+    corrected: dict[str, Any] | None = None
     health: dict[str, Any]
     latency_ms: dict[str, dict[str, float]]
     golden: list[GoldenShelf]
     changes: Changes
     ranker: dict[str, Any]
     curve: dict[str, list[float]]
+
+    @property
+    def fair(self) -> dict[str, Any]:
+        """The figures that the quality gates were decided on: corrected ones where live ranked the judged slates."""
+        return self.corrected if self.corrected and self.corrected["live_share"] else self.figures
 
     @property
     def failed(self) -> list[Gate]:

@@ -1,6 +1,8 @@
 """All figures of one judgement: systems side by side, paired differences with bounds, slices.
 
 A system is a list a request: the candidate's funnel, the live release's, popularity, the candidate's retrieval order.
+What is right comes in two kinds: what members played (`PLAYED`), and what the exploration slots say they would have
+engaged with, whoever ranked the slates (`CORRECTED`, labels with weights: `logged.py`).
 Shape suffix: N requests.
 """
 
@@ -17,21 +19,44 @@ from jobs.evaluation.gates import Difference
 from jobs.evaluation.requests import Judged
 
 CANDIDATE, LIVE, POPULARITY, RETRIEVAL = "candidate", "live", "popularity", "retrieval order"
-NDCG = "ndcg_at_10"
-METRICS: dict[str, Callable[["Lists", Mapping[str, int]], float]] = {
-    "hr_at_10": lambda lists, relevant: metrics.hit_rate(lists.shelf, relevant),
-    NDCG: lambda lists, relevant: metrics.ndcg(lists.shelf, relevant),
-    "mrr_at_10": lambda lists, relevant: metrics.reciprocal_rank(lists.shelf, relevant),
-    "recall_at_200": lambda lists, relevant: metrics.recall(lists.pool, relevant),
-}
+NDCG, RECALL, SNIPS_DCG = "ndcg_at_10", "recall_at_200", "snips_dcg"
 
 
 @dataclass(frozen=True)
 class Lists:
-    """What one system gave for one request: its shelf, and the pool that the shelf was taken from."""
+    """What one system gave for one request: its shelf, the pool that the shelf was taken from in retrieval's order, and
+    the pool in the ranker's."""
 
     shelf: Sequence[str]
     pool: Sequence[str]
+    ranked: Sequence[str] = ()
+
+    @property
+    def order(self) -> list[str]:
+        """Everything from first to last: the shelf as it is seen, then the rest as it is ranked."""
+        return list(dict.fromkeys([*self.shelf, *(self.ranked or self.pool)]))
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How lists are held against labels: metrics by name (the first named in `headline` decides), and what a request
+    weighs."""
+
+    headline: str
+    metrics: Mapping[str, Callable[[Lists, Mapping[str, float]], float]]
+    weigh: Callable[[Mapping[str, float]], float]
+
+
+PLAYED = Scheme(NDCG, {
+    "hr_at_10": lambda lists, relevant: metrics.hit_rate(lists.shelf, relevant),
+    NDCG: lambda lists, relevant: metrics.ndcg(lists.shelf, relevant),
+    "mrr_at_10": lambda lists, relevant: metrics.reciprocal_rank(lists.shelf, relevant),
+    RECALL: lambda lists, relevant: metrics.recall(lists.pool, relevant),
+}, lambda relevant: 1.0)
+CORRECTED = Scheme(SNIPS_DCG, {
+    SNIPS_DCG: lambda lists, weights: metrics.discounted_share(lists.order, weights),
+    RECALL: lambda lists, weights: metrics.weighted_recall(lists.pool, weights),
+}, lambda weights: float(sum(weights.values())))
 
 
 LEAST_PROFILES = 20
@@ -63,41 +88,54 @@ class Comparison:
     the candidate, and is left out of comparisons for every other system."""
 
     def __init__(self, judged: Sequence[Judged], systems: Mapping[str, Sequence[Lists | None]], facts: CatalogueFacts,
-                 config: JudgeConfig):
-        self.judged, self.systems, self.facts, self.config = judged, systems, facts, config
-        self.bootstrap = metrics.PairedBootstrap([one.profile_id for one in judged], config.bootstrap_samples, config.seed)
-        self.values = self._values([one.relevant for one in judged])
+                 config: JudgeConfig, scheme: Scheme = PLAYED):
+        self.judged, self.systems, self.facts, self.config, self.scheme = judged, systems, facts, config, scheme
         self.new_relevant = [self._launched_lately(one) for one in judged]
-        self.new_values = self._values(self.new_relevant)
+        self.values, self.bootstrap = self._look([one.relevant for one in judged])
+        self.new_values, self.new_bootstrap = self._look(self.new_relevant)
+
+    def _look(self, relevant: Sequence[Mapping[str, float]]) -> tuple[dict[str, dict[str, np.ndarray]], metrics.PairedBootstrap]:
+        """system → metric → (N,) against these labels, and the bootstrap of their means."""
+        values = {
+            name: {metric: np.array([self._value(name, rule, lists, wanted) for lists, wanted in zip(per_request, relevant)])
+                   for metric, rule in self.scheme.metrics.items()}
+            for name, per_request in self.systems.items()
+        }
+        weight_N = np.array([self.scheme.weigh(wanted) for wanted in relevant])
+        profiles = [one.profile_id for one in self.judged]
+        return values, metrics.PairedBootstrap(profiles, self.config.bootstrap_samples, self.config.seed, weight_N)
 
     def difference(self, metric: str, baseline: str, rows: np.ndarray | None = None, new_titles: bool = False) -> Difference | None:
         """Candidate minus baseline; None where there is no such baseline or nothing to compare."""
-        values = self.new_values if new_titles else self.values
+        values, bootstrap = self._of(new_titles)
         if baseline not in values:
             return None
         ours_N, theirs_N = values[CANDIDATE][metric], values[baseline][metric]
         keep = ~np.isnan(theirs_N) & (np.ones(len(theirs_N), bool) if rows is None else rows)
         if not keep.any():
             return None
-        low, high = self.bootstrap.bounds(ours_N - theirs_N, keep)
-        ours, theirs = float(ours_N[keep].mean()), float(theirs_N[keep].mean())
+        low, high = bootstrap.bounds(ours_N - theirs_N, keep)
+        ours, theirs = bootstrap.mean(ours_N, keep), bootstrap.mean(theirs_N, keep)
         return Difference(metric=metric, ours=_round(ours), theirs=_round(theirs), difference=_round(ours - theirs),
                           low=_round(low), high=_round(high))
 
     def slice_losses(self, baseline: str, margin: float) -> dict[str, "Loss"]:
-        """Slice -> how sure it is that NDCG@10 lies more than `margin` (relative) below the baseline's; slices with
-        fewer profiles than `min_slice_requests` say nothing, and never than LEAST_PROFILES."""
+        """Slice -> how sure it is that the headline lies more than `margin` (relative) below the baseline's; slices with
+        fewer profiles than `min_slice_requests` say nothing, and never than LEAST_PROFILES; nor where a few weigh it all."""
         found = {}
         for name, value, rows, new in self._slices():
-            values = self.new_values if new else self.values
-            ours_N, theirs_N = values[CANDIDATE][NDCG], values[baseline][NDCG]
+            values, bootstrap = self._of(new)
+            ours_N, theirs_N = values[CANDIDATE][self.scheme.headline], values[baseline][self.scheme.headline]
             keep = rows & ~np.isnan(theirs_N)
-            profiles = len(set(self.bootstrap.profile_N[keep]))
+            profiles = min(len(set(bootstrap.profile_N[keep])), math.floor(metrics.effective_size(bootstrap.weight_N[keep])))
             if profiles >= max(LEAST_PROFILES, self.config.min_slice_requests):
-                theirs = float(theirs_N[keep].mean())
-                p = self.bootstrap.p_below(ours_N - theirs_N, keep, -margin * theirs, profiles)
-                found[f"{name} {value}"] = Loss(float(ours_N[keep].mean()), theirs, p)
+                theirs = bootstrap.mean(theirs_N, keep)
+                p = bootstrap.p_below(ours_N - theirs_N, keep, -margin * theirs, profiles)
+                found[f"{name} {value}"] = Loss(bootstrap.mean(ours_N, keep), theirs, p)
         return found
+
+    def _of(self, new_titles: bool) -> tuple[dict[str, dict[str, np.ndarray]], metrics.PairedBootstrap]:
+        return (self.new_values, self.new_bootstrap) if new_titles else (self.values, self.bootstrap)
 
     def as_json(self) -> dict[str, Any]:
         """Everything but latency and health."""
@@ -106,31 +144,30 @@ class Comparison:
             "requests": len(self.judged),
             "profiles": len({one.profile_id for one in self.judged}),
             "bounds": "one-sided, 95 % each, paired bootstrap over profiles",
+            "headline": self.scheme.headline,
             "systems": {name: self.overall(name) for name in self.systems},
             "differences": {
-                baseline: {metric: _json(self.difference(metric, baseline)) for metric in METRICS} for baseline in baselines
+                baseline: {metric: _json(self.difference(metric, baseline)) for metric in self.scheme.metrics} for baseline in baselines
             },
             "slices": [self._slice(name, value, rows, new, baselines) for name, value, rows, new in self._slices()],
         }
+
+    def _means(self, values: Mapping[str, np.ndarray], rows: np.ndarray, bootstrap: metrics.PairedBootstrap) -> dict[str, float | None]:
+        """Of each metric over the rows that the system answered."""
+        means = {metric: bootstrap.mean(found_N, rows & ~np.isnan(found_N)) for metric, found_N in values.items()}
+        return {metric: None if math.isnan(mean) else _round(mean) for metric, mean in means.items()}
 
     def _bounds(self, values_N: np.ndarray) -> list[float] | None:
         low, high = self.bootstrap.bounds(values_N)
         return None if math.isnan(low) else [_round(low), _round(high)]
 
-    def _values(self, relevant: Sequence[Mapping[str, int]]) -> dict[str, dict[str, np.ndarray]]:
-        return {
-            name: {metric: np.array([self._value(name, rule, lists, wanted) for lists, wanted in zip(per_request, relevant)])
-                   for metric, rule in METRICS.items()}
-            for name, per_request in self.systems.items()
-        }
-
     @staticmethod
-    def _value(system: str, rule: Callable, lists: Lists | None, wanted: Mapping[str, int]) -> float:
+    def _value(system: str, rule: Callable, lists: Lists | None, wanted: Mapping[str, float]) -> float:
         if lists is None:
             return 0.0 if system == CANDIDATE else np.nan
         return rule(lists, wanted)
 
-    def _launched_lately(self, one: Judged) -> dict[str, int]:
+    def _launched_lately(self, one: Judged) -> dict[str, float]:
         since = one.at - self.config.new_title_days * 86400
         return {t: gain for t, gain in one.relevant.items() if self.facts.launched.get(t, -math.inf) >= since}
 
@@ -139,7 +176,7 @@ class Comparison:
         answered = [(one, lists) for one, lists in zip(self.judged, self.systems[name]) if lists is not None]
         shelves = [lists.shelf for _, lists in answered]
         genres = self.facts.genres_of
-        return {metric: _mean(values) for metric, values in self.values[name].items()} | {
+        return self._means(self.values[name], np.ones(len(self.judged), bool), self.bootstrap) | {
             "bounds": {metric: self._bounds(values) for metric, values in self.values[name].items()},
             "coverage_at_10": _round(metrics.coverage(shelves, self.facts.size)),
             "genre_diversity_at_10": _mean([metrics.intra_list_diversity(shelf, genres) for shelf in shelves]),
@@ -161,19 +198,21 @@ class Comparison:
         found = [("titles", f"launched within {self.config.new_title_days} days", new_titles, True)]
         for name, values in columns.items():
             found += [(name, value, np.array(values) == value, False) for value in sorted(set(values))]
-        yield from (slice_ for slice_ in found if slice_[2].sum() >= self.config.min_slice_requests)
+        for name, value, rows, new in found:
+            if metrics.effective_size(self._of(new)[1].weight_N[rows]) >= self.config.min_slice_requests:
+                yield name, value, rows, new
 
     def _slice(self, name: str, value: str, rows: np.ndarray, new: bool, baselines: Sequence[str]) -> dict[str, Any]:
-        values = self.new_values if new else self.values
+        values, bootstrap = self._of(new)
         return {
             "name": name, "value": value, "requests": int(rows.sum()),
-            "systems": {s: {metric: _mean(values[s][metric][rows]) for metric in METRICS} for s in self.systems},
-            "differences": {b: _json(self.difference(NDCG, b, rows, new)) for b in baselines},
+            "systems": {s: self._means(values[s], rows, bootstrap) for s in self.systems},
+            "differences": {b: _json(self.difference(self.scheme.headline, b, rows, new)) for b in baselines},
         }
 
 
 def lost_slices(figures: Mapping[str, Any], baseline: str) -> list[dict[str, Any]]:
-    """Slices whose NDCG@10 is significantly below the baseline's."""
+    """Slices whose headline is significantly below the baseline's."""
     return [s for s in figures["slices"] if (d := s["differences"].get(baseline)) and d["high"] < 0]
 
 

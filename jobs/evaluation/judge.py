@@ -7,9 +7,9 @@ Nothing here changes what serves: the payload digest is checked before and named
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import cycle, islice
 from pathlib import Path
@@ -24,14 +24,15 @@ from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
 from contracts.release import Manifest, Payload, Provenance, ReleaseSpec, State, digest, file_entry
 from contracts.settings import Settings
-from jobs.evaluation import eligible, gates, record, requests, rules
-from jobs.evaluation.case import Case, Live, Replayed
+from jobs.evaluation import eligible, gates, logged, record, requests, rules
+from jobs.evaluation.case import Case, Corrected, Live, Replayed
 from jobs.evaluation.changes import changes
 from jobs.evaluation.config import JudgeConfig
 from jobs.evaluation.curve import learning_curve
 from jobs.evaluation.evidence import Evidence, GoldenShelf
-from jobs.evaluation.figures import CANDIDATE, LIVE, POPULARITY, RETRIEVAL, CatalogueFacts, Comparison, Lists
+from jobs.evaluation.figures import CANDIDATE, CORRECTED, LIVE, POPULARITY, RETRIEVAL, CatalogueFacts, Comparison, Lists
 from jobs.evaluation.golden import Golden, golden_profiles
+from jobs.evaluation.metrics import effective_size
 from jobs.evaluation.requests import Judged
 from jobs.evaluation.shadow import Answer, replay, server
 from jobs.runtime import log
@@ -39,7 +40,8 @@ from ledger import Ledger, open_ledger
 
 ACTOR = "judge"
 JUDGEABLE = (State.BUILT, State.JUDGED, State.BLOCKED, State.AWAITING_APPROVAL, State.EXPIRED)
-LONGEST_POOL = 200
+LONGEST_POOL = 500
+"""Of a baseline's order: as long as what retrieval hands to the ranker."""
 
 
 def run(settings: Settings, release_id: str, config: JudgeConfig) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def _judge(
     settings: Settings, ledger: Ledger, folder: Path, payload: Payload, provenance: Provenance, live: Live, config: JudgeConfig
 ) -> Manifest:
     split, ds = provenance.tag.split, provenance.day
-    judged, state = requests.load(settings, ds, tag_name(ds), split.judge_end, config)
+    slates = logged.load(settings, provenance.tag, tag_name(ds), config)
+    judged, explored, state = requests.load_with_explored(settings, ds, tag_name(ds), split.judge_end, config, slates)
     titles = pq.read_table(folder / names.TITLES)
     spec = ReleaseSpec.model_validate_json((folder / names.SPEC).read_text())
     golden = golden_profiles(titles, spec.markets)
@@ -77,22 +80,26 @@ def _judge(
     if not eligibility.head:
         raise UsageError("the eligibility log is empty, so that nothing may be shown: run `marquee launches` first")
     with _member_state(settings, payload.release_id, state, golden, moment) as members:
-        ours = _replay(settings, payload.release_id, members, judged, golden, moment, config, config.timed_requests)
+        asked = [*judged, *explored]
+        ours = _replay(settings, payload.release_id, members, asked, golden, moment, config, config.timed_requests)
         theirs = None
         if live.release_id:
-            asked = judged if live.comparable else []
-            theirs = _replay(settings, live.release_id, members, asked, golden, moment, config)
+            theirs = _replay(settings, live.release_id, members, asked if live.comparable else [], golden, moment, config)
     if max((answer.eligibility_seq for answer in ours.answers), default=0) > eligibility.head:
         eligibility = eligible.EligibilityLog.read(ledger)  # it grew while the shelves were computed
 
-    systems = _systems(folder, judged, ours.answers, theirs.answers if theirs else [], eligibility, config)
+    systems = _systems(folder, asked, ours.answers, theirs.answers if theirs else [], eligibility, config)
+    corrected = _corrected(asked, systems, _facts(titles), slates.share_of(live.release_id), slates.explored, config)
+    systems = {name: lists[: len(judged)] for name, lists in systems.items()}
     comparison = Comparison(judged, systems, _facts(titles), config)
-    decided = rules.decide(Case(settings, folder, payload, provenance, spec, titles, judged, ours, live, eligibility, comparison, config))
+    ours = replace(ours, answers=ours.answers[: len(judged)])
+    decided = rules.decide(Case(settings, folder, payload, provenance, spec, titles, judged, ours, live, eligibility, comparison,
+                                corrected, config))
     times = {CANDIDATE: _times(ours.answers)} | ({LIVE: _times(theirs.answers)} if theirs and theirs.answers else {})
     evidence = Evidence(
         release_id=payload.release_id, day=ds, payload_digest=payload.payload_digest, live=live.release_id,
         live_comparable=live.comparable, live_note=live.note, verdict=gates.verdict(decided), gates=decided,
-        figures=comparison.as_json(), health=_health(ours.answers, eligibility, judged),
+        figures=comparison.as_json(), corrected=_corrected_json(corrected), health=_health(ours.answers, eligibility, judged),
         latency_ms={name: _latency(values) for name, values in times.items()},
         golden=_golden(golden, titles, ours.golden, theirs.golden if theirs else None),
         changes=changes(provenance, live.provenance), ranker=spec.ranker.model_dump(),
@@ -212,7 +219,28 @@ def _systems(
 
 
 def _lists(answer: Answer) -> Lists | None:
-    return None if answer.error else Lists(answer.titles, answer.pool)
+    return None if answer.error else Lists(answer.titles, answer.pool, answer.ranked)
+
+
+def _corrected(
+    asked: Sequence[Judged], systems: dict[str, list[Lists | None]], facts: CatalogueFacts, live_share: float,
+    explored: Mapping[str, Mapping[str, float]], config: JudgeConfig,
+) -> Corrected:
+    """The same answers against the labels of `logged.py`."""
+    rows = [i for i, one in enumerate(asked) if one.corrected]
+    judged = [replace(asked[i], relevant=asked[i].corrected) for i in rows]
+    comparison = Comparison(judged, {name: [lists[i] for i in rows] for name, lists in systems.items()}, facts, config, CORRECTED)
+    count = sum(title in explored.get(one.profile_id, ()) for one in judged for title in one.relevant)
+    weights = np.array([weight for one in judged for weight in one.relevant.values()])
+    return Corrected(comparison, count, effective_size(weights), live_share)
+
+
+def _corrected_json(corrected: Corrected) -> dict[str, Any] | None:
+    """None where no label could be corrected."""
+    if not corrected.comparison.judged:
+        return None
+    return corrected.comparison.as_json() | {
+        "explored": corrected.explored, "effective": round(corrected.effective, 1), "live_share": round(corrected.live_share, 4)}
 
 
 def _fallback(folder: Path) -> dict[tuple[str, str], list[str]]:

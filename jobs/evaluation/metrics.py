@@ -37,6 +37,20 @@ def recall(pool: Sequence[str], relevant: Mapping[str, int], at: int = RECALL_AT
     return len(set(pool[:at]) & set(relevant)) / len(relevant) if relevant else 0.0
 
 
+def discounted_share(ranked: Sequence[str], weights: Mapping[str, float]) -> float:
+    """Share of the weight that is found, each title's discounted by 1 / log2(1 + place): DCG over the whole list, of
+    labels with weights, self-normalised (Schnabel et al., ICML 2016, with the normaliser of their SNIPS)."""
+    place = {title: n for n, title in enumerate(ranked, 1)}
+    found = sum(weight / np.log2(1.0 + place[title]) for title, weight in weights.items() if title in place)
+    return float(found / sum(weights.values())) if weights else 0.0
+
+
+def weighted_recall(pool: Sequence[str], weights: Mapping[str, float], at: int = RECALL_AT) -> float:
+    """Share of the weight that is among the first `at`."""
+    first = frozenset(pool[:at])
+    return float(sum(w for title, w in weights.items() if title in first) / sum(weights.values())) if weights else 0.0
+
+
 def coverage(shelves: Sequence[Sequence[str]], catalogue: int, at: int = AT) -> float:
     """Share of the catalogue that any shelf shows (Ge et al., RecSys 2010, catalogue coverage)."""
     return len({title for shelf in shelves for title in shelf[:at]}) / catalogue if catalogue else 0.0
@@ -77,15 +91,25 @@ def popularity_share(shelves: Sequence[Sequence[str]], popular: frozenset[str], 
     return float(np.mean(places)) if places else 0.0
 
 
+def effective_size(weight_N: np.ndarray) -> float:
+    """Kish's effective sample size, (Σw)² / Σw²: as many equal weights would vary as much; 0 of none."""
+    squares = float((weight_N**2).sum())
+    return float(weight_N.sum()) ** 2 / squares if squares else 0.0
+
+
 class PairedBootstrap:
     """Confidence bounds of mean differences, resampling whole profiles (Efron & Tibshirani, 1993, ch. 16): the
-    requests of one profile are not independent. The same seed and profiles give the same bounds."""
+    requests of one profile are not independent. The same seed and profiles give the same bounds. `weight_N`: means are
+    weighted by it (None: all alike)."""
 
-    def __init__(self, profiles: Sequence[str], samples: int, seed: int):
+    def __init__(self, profiles: Sequence[str], samples: int, seed: int, weight_N: np.ndarray | None = None):
+        self.weight_N = np.ones(len(profiles)) if weight_N is None else weight_N
         names, self.profile_N = np.unique(np.asarray(profiles, dtype=object).astype(str), return_inverse=True)
         self.count = len(names)
         random = np.random.default_rng(seed)
-        self.weights_SP = random.multinomial(self.count, np.full(self.count, 1.0 / self.count), samples).astype(np.float32)
+        shares_P = np.full(self.count, 1.0 / max(1, self.count))
+        drawn_SP = random.multinomial(self.count, shares_P, samples) if self.count else np.zeros((samples, 0))
+        self.weights_SP = drawn_SP.astype(np.float32)
 
     def bounds(self, difference_N: np.ndarray, rows: np.ndarray | None = None, confidence: float = 0.95) -> tuple[float, float]:
         """One-sided lower and upper bounds of the mean difference over `rows` (a mask; None: all), each holding with
@@ -102,14 +126,19 @@ class PairedBootstrap:
         from scipy.stats import t
 
         means_S = self._means(difference_N, rows)
-        mean, error = float(difference_N[rows].mean()), float(means_S.std(ddof=1))
+        mean, error = self.mean(difference_N, rows), float(means_S.std(ddof=1))
         if error == 0.0:
             return 1.0 if mean >= threshold else 0.0
         return float(t.cdf((mean - threshold) / error, profiles - 1))
 
+    def mean(self, values_N: np.ndarray, keep: np.ndarray) -> float:
+        """The weighted mean over the rows of a mask; NaN where they weigh nothing."""
+        weight = float(self.weight_N[keep].sum())
+        return float((values_N[keep] * self.weight_N[keep]).sum()) / weight if weight else float("nan")
+
     def _means(self, difference_N: np.ndarray, keep: np.ndarray) -> np.ndarray:
         """(S,) the mean of each sample that drew anything."""
-        sum_P = np.bincount(self.profile_N[keep], difference_N[keep], self.count)
-        count_P = np.bincount(self.profile_N[keep], minlength=self.count)
+        sum_P = np.bincount(self.profile_N[keep], difference_N[keep] * self.weight_N[keep], self.count)
+        count_P = np.bincount(self.profile_N[keep], self.weight_N[keep], self.count)
         drawn_S = self.weights_SP @ count_P
         return (self.weights_SP @ sum_P)[drawn_S > 0] / drawn_S[drawn_S > 0]

@@ -12,10 +12,12 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.figure import Figure
 
-from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RETRIEVAL
+from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, RETRIEVAL, SNIPS_DCG
 
 COLOURS = {CANDIDATE: "#3557d6", LIVE: "#7a7f8c", POPULARITY: "#d08a2e", RETRIEVAL: "#3f9b7a"}
-LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", "recall_at_200": "recall@200"}
+PLAYED_LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", RECALL: "recall@200"}
+CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", RECALL: "SNIPS recall@200"}
+LABELS = {**CORRECTED_LABELS, **PLAYED_LABELS}
 BEYOND = {"coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
           "popularity_share_at_10": "share of most played tenth@10", "genre_miscalibration_at_10": "genre miscalibration@10"}
 STYLE = {"svg.hashsalt": "marquee", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
@@ -25,7 +27,15 @@ STYLE = {"svg.hashsalt": "marquee", "svg.fonttype": "none", "font.family": "sans
 
 def quality(figures: Mapping[str, Any]) -> str:
     """Bars of the funnel's metrics by system, with bounds of each mean."""
-    return _bars(figures["systems"], LABELS, "Quality of the funnel, with one-sided 95 % bounds", bounds=True)
+    return _bars(figures["systems"], PLAYED_LABELS, "Quality of the funnel on logged plays, with one-sided 95 % bounds", bounds=True)
+
+
+def corrected(figures: Mapping[str, Any] | None) -> str:
+    """The same on labels that no ranking chose; empty where there are none."""
+    if not figures:
+        return ""
+    said = f"{figures['explored']} engagements in exploration slots, effective sample size {figures['effective']:.0f}"
+    return _bars(figures["systems"], CORRECTED_LABELS, f"Corrected for what was shown ({said})", bounds=True)
 
 
 def beyond_accuracy(figures: Mapping[str, Any]) -> str:
@@ -34,12 +44,13 @@ def beyond_accuracy(figures: Mapping[str, Any]) -> str:
 
 
 def differences(figures: Mapping[str, Any]) -> str:
-    """NDCG@10 of the candidate minus each baseline, with bounds: overall and by slice against the first baseline."""
-    rows = [(f"overall against {b}", found[NDCG]) for b, found in figures["differences"].items() if found[NDCG]]
+    """The headline figure of the candidate minus each baseline, with bounds: overall and by slice against the first."""
+    headline = figures["headline"]
+    rows = [(f"overall against {b}", found[headline]) for b, found in figures["differences"].items() if found[headline]]
     against = LIVE if LIVE in figures["differences"] else POPULARITY
     rows += [(f"{s['name']}: {s['value']} against {against}", s["differences"][against])
              for s in figures["slices"] if s["differences"].get(against)]
-    return _forest(rows, "NDCG@10 gained or lost, with one-sided 95 % bounds")
+    return _forest(rows, f"{LABELS[headline]} gained or lost, with one-sided 95 % bounds")
 
 
 def recall_by_slice(figures: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ def evidence_files(folder: Path, evidence: Evidence, times: dict[str, list[float
     aside.mkdir(parents=True)
     said = evidence.model_dump()
     metrics = {key: said[key] for key in ("release_id", "day", "payload_digest", "live", "live_comparable", "live_note",
-                                          "figures", "health", "latency_ms", "changes", "ranker")}
+                                          "figures", "corrected", "health", "latency_ms", "changes", "ranker")}
     files = {
         "metrics.json": _json(metrics), "gates.json": _json({"verdict": evidence.verdict, "gates": said["gates"]}),
         "golden.json": _json(said["golden"]), "card.md": card(evidence), "report.html": report(evidence, times),

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.evaluation import plots
-from jobs.evaluation.card import LABELS
+from jobs.evaluation.card import CORRECTED_LABELS, LABELS
 from jobs.evaluation.evidence import Evidence
 
 TEMPLATE = "report.html.j2"
@@ -17,12 +17,12 @@ def report(evidence: Evidence, milliseconds: Mapping[str, Sequence[float]]) -> s
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     environment.filters["figure"] = _figure
     drawn = [
-        plots.quality(evidence.figures), plots.differences(evidence.figures), plots.recall_by_slice(evidence.figures),
+        plots.quality(evidence.figures), plots.corrected(evidence.corrected), plots.differences(evidence.fair), plots.recall_by_slice(evidence.figures),
         plots.beyond_accuracy(evidence.figures), plots.latency(milliseconds),
         plots.ranker_choice(evidence.ranker.get("validation") or {}), plots.learning(evidence.curve),
     ]
     labels = {**LABELS, "genre_miscalibration_at_10": "genre miscalibration@10"}
-    return environment.get_template(TEMPLATE).render(e=evidence, labels=labels, plots=[plot for plot in drawn if plot])
+    return environment.get_template(TEMPLATE).render(e=evidence, labels=labels, corrected_labels=CORRECTED_LABELS, plots=[plot for plot in drawn if plot])
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

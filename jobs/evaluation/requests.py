@@ -4,7 +4,7 @@ member state that the shadow server hydrates from.
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from contracts.settings import Settings
 from jobs.evaluation.config import JudgeConfig
 from jobs.evaluation.golden import Golden
+from jobs.evaluation.logged import LoggedSlates
 from jobs.evaluation.shadow import Ask
 from jobs.lake import read
 
@@ -36,6 +37,7 @@ class Judged:
     relevant: Mapping[str, int]
     watched: frozenset[str]
     history: tuple[str, ...]  # oldest first
+    corrected: Mapping[str, float] = field(default_factory=dict)  # title to weight: see logged.py
 
     @property
     def at(self) -> int:
@@ -69,17 +71,42 @@ def load(settings: Settings, ds: str, tag: str, judge_end: datetime, config: Jud
 
     What a profile had engaged with before the request is left out of what is relevant: no shelf shows it again.
     """
-    requests = sample(read.training(settings, "requests", ds, role="judge"), config)
+    judged, _, state = load_with_explored(settings, ds, tag, judge_end, config, LoggedSlates())
+    return judged, state
+
+
+def load_with_explored(
+    settings: Settings, ds: str, tag: str, judge_end: datetime, config: JudgeConfig, logged: LoggedSlates
+) -> tuple[list[Judged], list[Judged], MemberState]:
+    """`load`, and beside the sample what `logged` says: the requests to answer for it, with the corrected labels that
+    `Judged.corrected` has. Exploration slots are few, so every profile that engaged with one is asked for, up to
+    `max_requests`; ranked places are looked at in the sample only, and weigh the more."""
+    everyone = read.training(settings, "requests", ds, role="judge")
+    sampled = sample(everyone, config)
+    share = sampled.num_rows / max(1, everyone.num_rows)
+    chosen = frozenset(sampled["request_id"].to_pylist())
+    also = everyone.filter(pc.and_(pc.is_in(everyone["profile_id"], pa.array(sorted(logged.explored), pa.string())),
+                                   pc.invert(pc.is_in(everyone["request_id"], sampled["request_id"].combine_chunks()))))
+    requests = pa.concat_tables([sampled, sample(also, config)])
     plays = read.table(settings, "marts.fct_play", tag=tag, columns=[*PLAY_COLUMNS, "event_id"])
-    mine = pc.is_in(plays["profile_id"], pc.unique(requests["profile_id"].combine_chunks()))
+    mine = pc.is_in(plays["profile_id"], pc.unique(requests["profile_id"]))
     before_end = pc.less(plays["event_time"], pa.scalar(judge_end, plays.schema.field("event_time").type))
     plays = plays.filter(pc.and_(mine, before_end)).sort_by(
         [("profile_id", "ascending"), ("event_time", "ascending"), ("event_id", "ascending")])
     by_profile: dict[str, list[dict]] = {}
     for play in plays.select(["profile_id", "title_id", "event_time", "known_at", "engaged"]).to_pylist():
         by_profile.setdefault(play["profile_id"], []).append(play)
-    judged = [_judged(row, by_profile.get(row["profile_id"], ())) for row in requests.to_pylist()]
-    return [one for one in judged if one.relevant], MemberState(requests, plays)
+    judged, explored = [], []
+    for row in requests.to_pylist():
+        one = _judged(row, by_profile.get(row["profile_id"], ()))
+        inside = row["request_id"] in chosen
+        labels = logged.labels(one.profile_id, 1 / share if inside else 0.0)
+        one = replace(one, corrected={title: weight for title, weight in labels.items() if title not in one.watched})
+        if inside and one.relevant:
+            judged.append(one)
+        elif one.corrected:
+            explored.append(one)
+    return judged, explored, MemberState(requests, plays)
 
 
 def sample(requests: pa.Table, config: JudgeConfig) -> pa.Table:

@@ -45,13 +45,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the shadow server said; `error` is None for a shelf."""
+    """What the shadow server said; `error` is None for a shelf. `pool` is in retrieval's order, `ranked` in the ranker's."""
 
     request_id: str
     titles: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     pool: tuple[str, ...] = ()
     unranked: tuple[str, ...] = ()
+    ranked: tuple[str, ...] = ()
     degraded: tuple[str, ...] = ()
     no_eligible_titles: bool = False
     eligibility_seq: int = 0
@@ -107,10 +108,12 @@ def _answer(client: httpx.Client, ask: Ask, size: int) -> Answer:
         if response.status_code != 200:
             return Answer(ask.request_id, milliseconds=milliseconds, error=f"{response.status_code}: {response.text[:200]}")
         shelf = response.json()
+        pool = shelf["pool"]
+        by_score = sorted(zip(pool["ranker_scores"], pool["title_ids"], strict=True), key=lambda pair: (-pair[0], pair[1]))
         return Answer(
             ask.request_id, tuple(title["title_id"] for title in shelf["titles"]),
-            tuple(title["name"] for title in shelf["titles"]),
-            tuple(shelf["pool"]["title_ids"]), tuple(shelf["pool"]["unranked"]), tuple(shelf.get("degraded") or ()),
+            tuple(title["name"] for title in shelf["titles"]), tuple(pool["title_ids"]), tuple(pool["unranked"]),
+            tuple(title for _, title in by_score), tuple(shelf.get("degraded") or ()),
             bool(shelf.get("no_eligible_titles")), int(shelf["eligibility_seq"]), milliseconds,
         )
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:

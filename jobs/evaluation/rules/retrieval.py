@@ -6,13 +6,12 @@ import numpy as np
 
 from jobs.evaluation import gates as gate
 from jobs.evaluation.case import Case
-from jobs.evaluation.figures import LIVE
+from jobs.evaluation.figures import LIVE, RECALL
 from jobs.evaluation.gates import Gate
 from jobs.evaluation.rules.index import Index
 from jobs.evaluation.rules.quality import against, too_few, why_not_live
 from jobs.evaluation.rules.safety import LIMITS
 
-RECALL = "recall_at_200"
 CHANCE = 0.5
 
 

@@ -56,6 +56,7 @@ class World:
         self.plays: list[dict] = []
         self.requests: list[dict] = []
         self.impressions: list[dict] = []
+        self.shown: list[dict] = []  # slates of the judged day, for tests that fill them
         for p in range(profiles):
             self._profile(p, rng)
         self.transitions = sorted((a, b, w) for (a, b), w in self._followed().items())
@@ -65,6 +66,7 @@ class World:
         tables = {"marts.dim_title_version": self.versions, "marts.dim_licence_window": self.licences,
                   "marts.fct_play": self.plays, "marts.feat_title_daily": self.daily}
         written = {name: _write(settings, name, rows, MART_COLUMNS[name.split(".")[1]]) for name, rows in tables.items()}
+        _write(settings, "marts.fct_impression", self.shown, MART_COLUMNS["fct_impression"])  # not of the tag: its gates stay silent
         training = {"requests": self.requests, "impressions": self.impressions}
         trained = {name: _write(settings, f"training.{name}", rows, TRAINING_COLUMNS[name]) for name, rows in training.items()}
         tag = TagRecord(ds=str(DAY), first=DAY, last=DAY, has_impressions=self.has_impressions, tables=written)
