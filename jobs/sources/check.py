@@ -91,8 +91,10 @@ def check(folder: Path) -> Report:
 def _check_folder(report: Report, folder: Path) -> None:
     known = _Known()
     if _is_interval(folder):
-        # the intervals beside it may have brought its titles and profiles
-        _check_interval(report, folder, Interval.parse(folder.resolve().name), known, alone=True)
+        interval = Interval.parse(folder.resolve().name)
+        if interval:
+            known.learn_from_earlier(folder.resolve().parent, interval)
+        _check_interval(report, folder, interval, known, alone=True)
         return
     intervals = _check_root(report, folder)
     for place, (interval, path) in enumerate(intervals):
@@ -226,11 +228,23 @@ def _fate(table: str, reason: str) -> str:
 
 @dataclass
 class _Known:
-    """What the intervals so far have brought."""
+    """What the intervals so far have brought: by `check` of their root in order, or learnt from those beside one."""
 
     titles: set[str] = field(default_factory=set)
     profiles: set[str] = field(default_factory=set)
+    earlier: bool = False  # learnt from intervals beside one that is checked alone
     database: duckdb.DuckDBPyConnection = field(default_factory=duckdb.connect)
+
+    def learn_from_earlier(self, root: Path, interval: Interval) -> None:
+        """Titles and profiles of the landed intervals before this one; what cannot be read there is not judged here."""
+        for path in root.iterdir():
+            other = Interval.parse(path.name)
+            if other is None or other.last >= interval.first or not (path / MARKER).exists():
+                continue
+            self.earlier = True
+            for name, key in (("titles", "title_id"), ("profiles", "profile_id")):
+                for file in table_files(path, name):
+                    getattr(self, name).update(_ids(file, key))
 
     def hashes(self, values: pa.ChunkedArray) -> np.ndarray:
         """(n,) 64-bit hashes of the texts that are there."""
@@ -386,8 +400,8 @@ class _Findings:
             note(pc.less_equal(rows["closes_at"], rows["opens_at"]), NEVER_OPEN)
 
     def _references(self, table: LandingTable, rows: pa.Table, note: Any) -> None:
-        """Titles and profiles that no interval so far has brought; an interval alone is not judged by what it lacks."""
-        complete = not self.alone or (self.interval is not None and self.interval.days > 1)
+        """Titles and profiles that no interval so far has brought. What stands before an interval alone may be gone since it
+        was ingested: a day without any is not judged by what it lacks, nor where most of what it names is from there."""
         for key, owner in (("title_id", "titles"), ("profile_id", "profiles")):
             if key not in rows.column_names:
                 continue
@@ -395,9 +409,10 @@ class _Findings:
             named = [v for v in pc.unique(rows[key]).to_pylist() if v is not None]
             if table.name == owner:
                 known.update(named)
-            elif known and complete:
+            elif known and not (self.alone and not self.known.earlier and self.interval is not None and self.interval.days == 1):
                 unknown = sorted(v for v in named if v not in known)
-                if unknown:
+                gone = self.alone and self.known.earlier and 2 * len(unknown) > len(named)
+                if unknown and not gone:
                     note(pc.is_in(rows[key], pa.array(unknown)),
                          f"{key} is of no {owner[:-1]} that has landed ({', '.join(unknown[:MOST_NAMED])})")
 
@@ -422,6 +437,17 @@ class _Findings:
     def _bad(self, table: str, reason: str, where: str, count: int = 1) -> None:
         self.bad[table, reason] += count
         self.where.setdefault((table, reason), where)
+
+
+def _ids(file: Path, key: str) -> set[str]:
+    """The values of one column of a landed file; empty where it cannot be read."""
+    try:
+        if file.suffix == ".parquet":
+            return set(pq.read_table(file, columns=[key])[key].to_pylist())
+        with file.open(encoding="utf-8") as lines:
+            return {str(record.get(key)) for line in lines if (record := parsed(line)) is not None}
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError):
+        return set()
 
 
 def _days(rows: pa.Table) -> set[date]:

@@ -95,6 +95,40 @@ def test_one_interval_may_be_checked_alone(root):
     assert any("no titles here; an earlier interval must have brought them" in note for note in report.notes)
 
 
+BLOCK = Interval(date(2026, 3, 4), date(2026, 3, 6))
+
+
+@pytest.fixture
+def blocks(tmp_path) -> Path:
+    """Two landed spans of three days; the second brings one more title, and its plays name both."""
+    landing = tmp_path / "blocks"
+    for interval, title in ((HISTORY, "t1"), (BLOCK, "t2")):
+        with Landing(landing, interval, "test") as out:
+            for table in ("titles", "licences", "profiles", "plays"):
+                rows = good(table, interval)
+                if table == "titles":
+                    rows = with_value(rows, "title_id", title)
+                if table == "plays" and title == "t2":
+                    rows = with_value(rows, "title_id", title, range(0, PLAYS, 2))
+                out.write(table, rows)
+    return landing
+
+
+def test_a_span_of_days_alone_knows_the_titles_that_the_spans_before_it_brought(blocks):
+    assert check(blocks).ok
+    report = check(blocks / BLOCK.name)
+    assert report.ok, report.as_text()
+    rewrite(blocks / BLOCK.name, "plays", lambda rows: with_value(rows, "title_id", "t9", range(9)))
+    report = check(blocks / BLOCK.name)
+    assert any("9 records of 60: title_id is of no title that has landed (t9)" in problem for problem in report.problems)
+
+
+def test_a_span_alone_is_not_judged_by_spans_that_are_gone(blocks):
+    rewrite(blocks / HISTORY.name, "titles", lambda rows: with_value(rows, "title_id", "t0"))
+    rewrite(blocks / BLOCK.name, "plays", lambda rows: with_value(with_value(rows, "title_id", "t7", range(9)), "title_id", "t8", range(9, 20)))
+    assert check(blocks / BLOCK.name).ok, "t1, t7 and t8 of four came from a span that is gone"
+
+
 def test_a_simulated_world_can_be_ingested_and_its_defects_are_counted(nano_world):
     from jobs.sources.world import truth
     report = check(nano_world.settings.landing)
