@@ -13,8 +13,7 @@ class RankerConfig:
     validation_one_in: int = 4  # profiles held out of training to pick the ranker
     min_training_requests: int = 100  # with something engaged with among the candidates
     min_validation_requests: int = 50
-    hard_negatives: int = 40  # best retrieved titles that were not shown, per request
-    random_negatives: int = 40  # and others of the pool
+    negatives: int = 100  # titles of the pool that were not shown, per request; drawn alike at every rank (rows.py)
     negative_weight: float = 1.0  # of a title not shown, against 1 for a title shown
     propensity_weights: bool = False  # weigh shown titles by inverse logged propensity, clipped
     rounds: tuple[int, ...] = (50, 100, 200)  # validation picks

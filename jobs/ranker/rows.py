@@ -102,11 +102,10 @@ def training_rows(pool: Pool, slate: Slate, config: RankerConfig) -> TrainingRow
 
 
 def _sampled(count: int, random: np.random.Generator, config: RankerConfig) -> np.ndarray:
-    """(K,) bool: the best retrieved and some of the others."""
+    """(K,) bool, drawn alike at every rank: with more of the best retrieved, what is engaged with further down meets few
+    negatives, and the trees learn that far down is good (MovieLens-1M: NDCG@10 .045 against .127 drawn alike)."""
     kept = np.zeros(count, bool)
-    kept[: config.hard_negatives] = True
-    rest = np.arange(config.hard_negatives, count)
-    kept[random.choice(rest, min(config.random_negatives, len(rest)), replace=False)] = True
+    kept[random.choice(count, min(config.negatives, count), replace=False)] = True
     return kept
 
 

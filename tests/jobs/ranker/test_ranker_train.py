@@ -15,8 +15,10 @@ from contracts.marts import TRAINING_COLUMNS, tag_name
 from contracts.release import ReleaseSpec
 from contracts.settings import Settings
 from jobs.lake import read
+from jobs.ranker import rows
 from jobs.ranker import train as step
 from jobs.ranker.choose import ndcg, train_lambdamart
+from jobs.ranker.config import RankerConfig
 from jobs.ranker.pool import requests_from
 from jobs.ranker.rows import (
     NOTHING_SHOWN,
@@ -211,3 +213,11 @@ def test_slates_keep_the_first_place_of_a_title_shown_twice():
     columns = TRAINING_COLUMNS["impressions"]
     slate = slates_from(pa.Table.from_pylist([{c: row.get(c) for c in columns} for row in rows], schema(columns)))["r"]
     assert slate.position[slate.row_of["a"]] == 1
+
+
+def test_negatives_are_drawn_alike_at_every_rank():
+    """More of the best retrieved would teach the trees that what is far down is good."""
+    config = RankerConfig(negatives=50)
+    kept = np.mean([rows._sampled(400, np.random.default_rng(seed), config) for seed in range(400)], axis=0)
+    assert kept.sum() == pytest.approx(50)
+    assert kept[:40].mean() == pytest.approx(kept[200:].mean(), rel=0.1)
