@@ -156,6 +156,29 @@ def test_the_overlay_is_followed_and_each_release_has_its_own(home, ledger, vect
     assert after[3] == before[3]
 
 
+def test_a_licence_closed_since_stays_closed_through_a_roll_back_and_comes_back_when_reopened(home, ledger, vectors):
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    follow_until(live, lambda: serving(live) == ONE)
+
+    def shown() -> list[str]:
+        live._eligibility.catch_up()
+        made = shelf(Ask("p1", NOW, 20), live.current().release, live._eligibility.snapshot, Clients(Given(member()), vectors, Metrics()))
+        return [pick.title_id for pick in made.picks]
+
+    title, *_ = before = shown()
+    make_live(ledger, OTHER)
+    follow_until(live, lambda: serving(live) == OTHER)
+    windows = live._eligibility.snapshot.windows[title, "de"]
+    ledger.append_eligibility([Record(0, "licence", title, window_id=window, market="de", revoked=True, key=f"closed-{window}")
+                               for window in windows])
+    make_live(ledger, ONE)  # the earlier release returns, whose collection still says that it may be shown
+    follow_until(live, lambda: serving(live) == ONE)
+    assert title not in shown()
+    ledger.append_eligibility([Record(0, "licence", title, window_id="again", market="de", key="reopened")])
+    assert shown() == before
+
+
 def test_an_overdue_probe_is_taken_back(home, ledger, vectors):
     live = live_of(home, ledger, vectors)
     make_live(ledger, ONE)
