@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from jobs.evaluation.evidence import Evidence, GoldenShelf
-from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, SNIPS_DCG, lost_slices
+from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, SNIPS_DCG, SNIPS_POOL, lost_slices
 from jobs.evaluation.gates import FAILED, NOT_APPLICABLE, PASSED
 
 SHOWN = 8
@@ -12,7 +12,7 @@ LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", "recall_a
           "popularity_share_at_10": "popular titles@10", "tail_share_at_10": "least played half@10"}
 
 
-CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", RECALL: "SNIPS recall@200"}
+CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", SNIPS_POOL: "SNIPS DCG of retrieval", RECALL: "SNIPS recall@200"}
 """Of the labels that no ranking chose."""
 
 

@@ -19,17 +19,18 @@ from jobs.evaluation.gates import Difference
 from jobs.evaluation.requests import Judged
 
 CANDIDATE, LIVE, POPULARITY, RETRIEVAL = "candidate", "live", "popularity", "retrieval order"
-NDCG, RECALL, SNIPS_DCG = "ndcg_at_10", "recall_at_200", "snips_dcg"
+NDCG, RECALL, SNIPS_DCG, SNIPS_POOL = "ndcg_at_10", "recall_at_200", "snips_dcg", "snips_pool_dcg"
 
 
 @dataclass(frozen=True)
 class Lists:
     """What one system gave for one request: its shelf, the pool that the shelf was taken from in retrieval's order, and
-    the pool in the ranker's."""
+    the pool in the ranker's; and how many titles could have been shown."""
 
     shelf: Sequence[str]
     pool: Sequence[str]
     ranked: Sequence[str] = ()
+    eligible: int = 0
 
     @property
     def order(self) -> list[str]:
@@ -39,24 +40,28 @@ class Lists:
 
 @dataclass(frozen=True)
 class Scheme:
-    """How lists are held against labels: metrics by name (the first named in `headline` decides), and what a request
-    weighs."""
+    """How lists are held against labels: metrics by name, those that decide on the funnel and on retrieval, what a request
+    weighs, and how sure a loss must be."""
 
     headline: str
+    retrieval: str
     metrics: Mapping[str, Callable[[Lists, Mapping[str, float]], float]]
     weigh: Callable[[Mapping[str, float]], float]
+    confidence: float
 
 
-PLAYED = Scheme(NDCG, {
+PLAYED = Scheme(NDCG, RECALL, {
     "hr_at_10": lambda lists, relevant: metrics.hit_rate(lists.shelf, relevant),
     NDCG: lambda lists, relevant: metrics.ndcg(lists.shelf, relevant),
     "mrr_at_10": lambda lists, relevant: metrics.reciprocal_rank(lists.shelf, relevant),
     RECALL: lambda lists, relevant: metrics.recall(lists.pool, relevant),
-}, lambda relevant: 1.0)
-CORRECTED = Scheme(SNIPS_DCG, {
-    SNIPS_DCG: lambda lists, weights: metrics.discounted_share(lists.order, weights),
+}, lambda relevant: 1.0, 0.95)
+CORRECTED = Scheme(SNIPS_DCG, SNIPS_POOL, {
+    SNIPS_DCG: lambda lists, weights: metrics.discounted_share(lists.order, weights, lists.eligible),
+    SNIPS_POOL: lambda lists, weights: metrics.discounted_share(lists.pool, weights, lists.eligible),
     RECALL: lambda lists, weights: metrics.weighted_recall(lists.pool, weights),
-}, lambda weights: float(sum(weights.values())))
+}, lambda weights: float(sum(weights.values())), 0.99)
+"""Labels are few: a loss must be surer than on plays, and metrics smooth (recall@200 is shown, and decides nothing)."""
 
 
 LEAST_PROFILES = 20
@@ -114,10 +119,10 @@ class Comparison:
         keep = ~np.isnan(theirs_N) & (np.ones(len(theirs_N), bool) if rows is None else rows)
         if not keep.any():
             return None
-        low, high = bootstrap.bounds(ours_N - theirs_N, keep)
+        low, high = bootstrap.bounds(ours_N - theirs_N, keep, self.scheme.confidence)
         ours, theirs = bootstrap.mean(ours_N, keep), bootstrap.mean(theirs_N, keep)
         return Difference(metric=metric, ours=_round(ours), theirs=_round(theirs), difference=_round(ours - theirs),
-                          low=_round(low), high=_round(high))
+                          low=_round(low), high=_round(high), confidence=self.scheme.confidence)
 
     def slice_losses(self, baseline: str, margin: float) -> dict[str, "Loss"]:
         """Slice -> how sure it is that the headline lies more than `margin` (relative) below the baseline's; slices with
@@ -143,7 +148,7 @@ class Comparison:
         return {
             "requests": len(self.judged),
             "profiles": len({one.profile_id for one in self.judged}),
-            "bounds": "one-sided, 95 % each, paired bootstrap over profiles",
+            "bounds": f"one-sided, {self.scheme.confidence:.0%} each, paired bootstrap over profiles",
             "headline": self.scheme.headline,
             "systems": {name: self.overall(name) for name in self.systems},
             "differences": {
@@ -158,7 +163,7 @@ class Comparison:
         return {metric: None if math.isnan(mean) else _round(mean) for metric, mean in means.items()}
 
     def _bounds(self, values_N: np.ndarray) -> list[float] | None:
-        low, high = self.bootstrap.bounds(values_N)
+        low, high = self.bootstrap.bounds(values_N, confidence=self.scheme.confidence)
         return None if math.isnan(low) else [_round(low), _round(high)]
 
     @staticmethod

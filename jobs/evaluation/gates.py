@@ -26,7 +26,7 @@ class Gate(BaseModel):
 
 
 class Difference(BaseModel):
-    """A mean paired difference of one metric against one baseline, with one-sided 95 % bounds."""
+    """A mean paired difference of one metric against one baseline, with one-sided bounds of that confidence each."""
 
     metric: str
     ours: float
@@ -34,6 +34,7 @@ class Difference(BaseModel):
     difference: float
     low: float
     high: float
+    confidence: float = 0.95
 
 
 def at_most(name: str, group: str, rule: str, figure: float, threshold: float, looked_at: int, what: str, overridable: bool) -> Gate:
@@ -112,7 +113,7 @@ def _said(d: Difference) -> str:
     else:
         strength = "no significant difference"
     relative = f"{d.difference / d.theirs:+.1%}, " if d.theirs else ""
-    return (f"{d.metric} {d.ours:.4f} against {d.theirs:.4f}: {d.difference:+.4f} ({relative}95 % bounds "
+    return (f"{d.metric} {d.ours:.4f} against {d.theirs:.4f}: {d.difference:+.4f} ({relative}{d.confidence:.0%} bounds "
             f"{d.low:+.4f} to {d.high:+.4f}), {strength}")
 
 

@@ -89,7 +89,8 @@ def _judge(
         eligibility = eligible.EligibilityLog.read(ledger)  # it grew while the shelves were computed
 
     systems = _systems(folder, asked, ours.answers, theirs.answers if theirs else [], eligibility, config)
-    corrected = _corrected(asked, systems, _facts(titles), slates.share_of(live.release_id), slates.explored, config)
+    counts = [_eligible(one, eligibility, titles["title_id"].to_pylist()) if one.corrected else 0 for one in asked]
+    corrected = _corrected(asked, systems, counts, _facts(titles), slates.share_of(live.release_id), slates.explored, config)
     systems = {name: lists[: len(judged)] for name, lists in systems.items()}
     comparison = Comparison(judged, systems, _facts(titles), config)
     ours = replace(ours, answers=ours.answers[: len(judged)])
@@ -223,16 +224,22 @@ def _lists(answer: Answer) -> Lists | None:
 
 
 def _corrected(
-    asked: Sequence[Judged], systems: dict[str, list[Lists | None]], facts: CatalogueFacts, live_share: float,
-    explored: Mapping[str, Mapping[str, float]], config: JudgeConfig,
+    asked: Sequence[Judged], systems: dict[str, list[Lists | None]], counts: Sequence[int], facts: CatalogueFacts,
+    live_share: float, explored: Mapping[str, Mapping[str, float]], config: JudgeConfig,
 ) -> Corrected:
-    """The same answers against the labels of `logged.py`."""
+    """The same answers against the labels of `logged.py`; `counts`: how many titles each request could be shown."""
     rows = [i for i, one in enumerate(asked) if one.corrected]
     judged = [replace(asked[i], relevant=asked[i].corrected) for i in rows]
-    comparison = Comparison(judged, {name: [lists[i] for i in rows] for name, lists in systems.items()}, facts, config, CORRECTED)
+    answers = {name: [lists[i] and replace(lists[i], eligible=counts[i]) for i in rows] for name, lists in systems.items()}
+    comparison = Comparison(judged, answers, facts, config, CORRECTED)
     count = sum(title in explored.get(one.profile_id, ()) for one in judged for title in one.relevant)
     weights = np.array([weight for one in judged for weight in one.relevant.values()])
     return Corrected(comparison, count, effective_size(weights), live_share)
+
+
+def _eligible(one: Judged, log: eligible.EligibilityLog, title_ids: Sequence[str]) -> int:
+    """How many titles the request could be shown; by the hour, as windows open and close."""
+    return len(log.allowed(log.head, one.market, one.maturity_limit, one.at - one.at % 3600, title_ids) - one.watched)
 
 
 def _corrected_json(corrected: Corrected) -> dict[str, Any] | None:

@@ -37,12 +37,17 @@ def recall(pool: Sequence[str], relevant: Mapping[str, int], at: int = RECALL_AT
     return len(set(pool[:at]) & set(relevant)) / len(relevant) if relevant else 0.0
 
 
-def discounted_share(ranked: Sequence[str], weights: Mapping[str, float]) -> float:
-    """Share of the weight that is found, each title's discounted by 1 / log2(1 + place): DCG over the whole list, of
-    labels with weights, self-normalised (Schnabel et al., ICML 2016, with the normaliser of their SNIPS)."""
+def discounted_share(ranked: Sequence[str], weights: Mapping[str, float], of: int) -> float:
+    """Mean of 1 / log2(1 + place) by weight: DCG over a whole order of `of` titles, of labels with weights,
+    self-normalised (Schnabel et al., ICML 2016, with the normaliser of their SNIPS). Titles outside the list share the
+    places after it: to count them as nothing would turn on who happens to stand at the end of the list."""
+    if not weights:
+        return 0.0
     place = {title: n for n, title in enumerate(ranked, 1)}
-    found = sum(weight / np.log2(1.0 + place[title]) for title, weight in weights.items() if title in place)
-    return float(found / sum(weights.values())) if weights else 0.0
+    after = np.arange(len(ranked) + 1, max(of, len(ranked) + 1) + 1)
+    rest = float(np.mean(1.0 / np.log2(1.0 + after)))
+    found = sum(weight * (1.0 / np.log2(1.0 + place[title]) if title in place else rest) for title, weight in weights.items())
+    return float(found / sum(weights.values()))
 
 
 def weighted_recall(pool: Sequence[str], weights: Mapping[str, float], at: int = RECALL_AT) -> float:

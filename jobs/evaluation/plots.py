@@ -12,11 +12,11 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.figure import Figure
 
-from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, RETRIEVAL, SNIPS_DCG
+from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, RETRIEVAL, SNIPS_DCG, SNIPS_POOL
 
 COLOURS = {CANDIDATE: "#3557d6", LIVE: "#7a7f8c", POPULARITY: "#d08a2e", RETRIEVAL: "#3f9b7a"}
 PLAYED_LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", RECALL: "recall@200"}
-CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", RECALL: "SNIPS recall@200"}
+CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", SNIPS_POOL: "SNIPS DCG\nof retrieval", RECALL: "SNIPS recall@200"}
 LABELS = {**CORRECTED_LABELS, **PLAYED_LABELS}
 BEYOND = {"coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
           "popularity_share_at_10": "share of most played tenth@10", "genre_miscalibration_at_10": "genre miscalibration@10"}
@@ -50,7 +50,7 @@ def differences(figures: Mapping[str, Any]) -> str:
     against = LIVE if LIVE in figures["differences"] else POPULARITY
     rows += [(f"{s['name']}: {s['value']} against {against}", s["differences"][against])
              for s in figures["slices"] if s["differences"].get(against)]
-    return _forest(rows, f"{LABELS[headline]} gained or lost, with one-sided 95 % bounds")
+    return _forest(rows, f"{LABELS[headline]} gained or lost, with bounds ({figures['bounds']})")
 
 
 def recall_by_slice(figures: Mapping[str, Any]) -> str:

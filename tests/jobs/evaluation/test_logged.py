@@ -139,6 +139,14 @@ def test_no_label_outweighs_the_clip(shuffled):
     assert max(weights) <= CONFIG.clip * np.median(weights) * 1.0001
 
 
+def test_what_a_list_lacks_shares_the_places_after_it():
+    weights = {"a": 1.0, "z": 3.0}
+    after = np.mean([1 / np.log2(1 + place) for place in (3, 4, 5)])
+    assert metrics.discounted_share(["b", "a"], weights, 5) == pytest.approx((1 / np.log2(3) + 3 * after) / 4)
+    assert metrics.discounted_share(["a"], {"z": 1.0}, 0) == pytest.approx(1 / np.log2(3)), "at least one place is left"
+    assert metrics.discounted_share(["a"], {}, 5) == 0.0
+
+
 def test_effective_size_is_the_count_of_equal_weights_and_less_of_others():
     assert metrics.effective_size(np.full(7, 3.0)) == pytest.approx(7)
     assert metrics.effective_size(np.array([100.0, 1, 1, 1])) == pytest.approx(1.06, abs=0.01)
