@@ -227,7 +227,7 @@ def _last_json(text: str) -> dict:
 
 
 def _words(name: str, done: subprocess.CompletedProcess) -> str:
-    said = done.stdout if name == "check" else done.stderr
+    said = "; ".join(_last_json(done.stdout).get("problems", [])) if name == "check" else done.stderr
     lines = [line for line in said.strip().splitlines() if line.strip()]
     return (lines[-1] if lines else f"exit code {done.returncode}")[:600]
 

@@ -20,6 +20,7 @@ class JudgeConfig:
     popularity_must_be_beaten: bool = True  # False: it is enough not to be significantly worse (tiny test worlds)
     max_failed_answers: float = 0.0  # share of requests
     max_degraded_answers: float = 0.02  # share of requests
+    max_empty_answers: float = 0.1  # shelves of members who did watch something that day
     new_title_days: int = 14
     ready_seconds: float = 300.0  # imports alone take minutes where a box is overloaded
 

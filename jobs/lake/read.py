@@ -100,4 +100,15 @@ def _scan(source: Table, snapshot: int | None, columns, row_filter) -> pa.Table:
         empty = source.schema().as_arrow().empty_table()
         return empty.select(list(columns)) if columns else empty
     fields = tuple(columns) if columns else ("*",)
-    return source.scan(row_filter=row_filter or AlwaysTrue(), selected_fields=fields, snapshot_id=snapshot).to_arrow()
+    rows = source.scan(row_filter=row_filter or AlwaysTrue(), selected_fields=fields, snapshot_id=snapshot).to_arrow()
+    return rows.cast(pa.schema([field.with_type(_plain(field.type)) for field in rows.schema]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The same type with 32-bit offsets. Which of the two a scan gives depends on who wrote the file, and Arrow joins no
+    string with a large one."""
+    if pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    return kind

@@ -15,4 +15,7 @@ def gates(case: Case, index: Index) -> Iterator[Gate]:
                   config.max_failed_answers, len(answers), "requests", True)
     yield at_most("not_degraded", "completeness", "share of shelves that a fallback stood in for", round(degraded, 6),
                   config.max_degraded_answers, len(answered), "shelves", True)
+    yield at_most("shelves_filled", "completeness", "share of shelves with nothing on them, whatever the reason",
+                  round(sum(not answer.titles for answer in answered) / max(1, len(answered)), 6), config.max_empty_answers,
+                  len(answered), "shelves", True)
     yield enough(len(case.judged), config.min_requests)
