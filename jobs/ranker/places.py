@@ -19,6 +19,8 @@ from jobs.lake import read
 
 COLUMNS = ("position", "explored", "title_id", "device", "engagement")
 KEYS = ("position", "explored", "title_id", "device")
+COUNTS = pa.schema([("position", pa.int32()), ("explored", pa.bool_()), ("title_id", pa.string()), ("device", pa.string()),
+                    ("shown", pa.int64()), ("played", pa.int64())])
 MOST_PARTS = 50  # counted batches that wait to be joined
 
 
@@ -29,8 +31,8 @@ def attention_of(settings: Settings, record: TagRecord, seed: int) -> Attention:
     counts = counted(_batches(settings, record.ds, record.split.retriever_end))
     return estimate(
         pc.cast(counts["position"], pa.float64()).to_numpy(), counts["played"].to_numpy(),
-        pc.fill_null(counts["explored"], False).to_numpy(zero_copy_only=False), _codes(counts["title_id"]),
-        np.array(pc.fill_null(counts["device"], "").to_pylist()), counts["shown"].to_numpy(), seed,
+        pc.fill_null(counts["explored"], False).to_numpy(zero_copy_only=False), _labels(counts["title_id"])[1],
+        np.take(*_labels(pc.fill_null(counts["device"], ""))), counts["shown"].to_numpy(), seed,
     )
 
 
@@ -40,17 +42,16 @@ def _batches(settings: Settings, ds: str, until: datetime) -> Iterable[pa.Record
 
 def counted(batches: Iterable[pa.RecordBatch]) -> pa.Table:
     """Impressions (`shown`) and plays (`played`) by KEYS, sorted: as small as titles times places, however many rows."""
-    parts: list[pa.Table] = [pa.table({**{name: pa.array([], pa.string()) for name in ("title_id", "device")},
-                                       "position": pa.array([], pa.int32()), "explored": pa.array([], pa.bool_()),
-                                       "shown": pa.array([], pa.int64()), "played": pa.array([], pa.int64())}).select([*KEYS, "shown", "played"])]
+    parts = [COUNTS.empty_table()]
     for batch in batches:
         table = pa.Table.from_batches([batch])
+        ones = pa.array(np.ones(len(table), np.int64))
         played = pc.cast(pc.greater(table["engagement"], 0), pa.int64())
-        ones = pa.chunked_array([pa.array(np.ones(len(table), np.int64))])
-        parts.append(_summed(table.select(list(KEYS)).append_column("shown", ones).append_column("played", played)))
+        rows = table.select(list(KEYS)).append_column("shown", ones).append_column("played", played)
+        parts.append(_summed(rows.cast(COUNTS)))
         if len(parts) > MOST_PARTS:
-            parts = [_summed(pa.concat_tables(parts, promote_options="permissive"))]
-    return _summed(pa.concat_tables(parts, promote_options="permissive")).sort_by([(name, "ascending") for name in KEYS])
+            parts = [_summed(pa.concat_tables(parts))]
+    return _summed(pa.concat_tables(parts)).sort_by([(name, "ascending") for name in KEYS])
 
 
 def _summed(table: pa.Table) -> pa.Table:
@@ -58,5 +59,7 @@ def _summed(table: pa.Table) -> pa.Table:
     return found.rename_columns({"shown_sum": "shown", "played_sum": "played"}).select([*KEYS, "shown", "played"])
 
 
-def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    return column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+def _labels(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values, and each row's number among them."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return np.array(encoded.dictionary.to_pylist(), str), encoded.indices.to_numpy(zero_copy_only=False)
