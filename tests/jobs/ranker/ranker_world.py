@@ -66,9 +66,9 @@ class World:
     def write(self, home: Path) -> Settings:
         settings = Settings(_env_file=None, home=home, recipe="nano", threads=2)
         tables = {"marts.dim_title_version": self.versions, "marts.dim_licence_window": self.licences,
-                  "marts.fct_play": self.plays, "marts.feat_title_daily": self.daily, "marts.fct_impression": self.logged}
+                  "marts.fct_play": self.plays, "marts.feat_title_daily": self.daily}
         written = {name: _write(settings, name, rows, MART_COLUMNS[name.split(".")[1]]) for name, rows in tables.items()}
-        _write(settings, "marts.fct_impression", self.shown, MART_COLUMNS["fct_impression"])  # not of the tag: its gates stay silent
+        _write(settings, "marts.fct_impression", self.logged + self.shown, MART_COLUMNS["fct_impression"])  # not of the tag: its gates stay silent
         training = {"requests": self.requests, "impressions": self.impressions}
         trained = {name: _write(settings, f"training.{name}", rows, TRAINING_COLUMNS[name]) for name, rows in training.items()}
         tag = TagRecord(ds=str(DAY), first=DAY, last=DAY, has_impressions=self.has_impressions, tables=written)
