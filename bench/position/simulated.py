@@ -19,7 +19,7 @@ from jobs.ranker.config import RankerConfig
 from jobs.ranker.pool import Pool, Request
 from jobs.ranker.rows import Slate
 from jobs.sources import world
-from jobs.sources.world import behaviour
+from jobs.sources.world import behaviour, truth
 from jobs.sources.world.behaviour import Day, Memory, World
 from jobs.sources.world.catalogue import UNKNOWN
 from jobs.sources.world.recipes import WorldRecipe
@@ -33,7 +33,7 @@ FLAT = 0.35
 def attention_of(flat: bool) -> Iterator[None]:
     """The world's attention, or the same at every place."""
     rule = (lambda position, device: np.full(np.broadcast(position, device).shape, FLAT)) if flat else behaviour.attention
-    with mock.patch.object(behaviour, "attention", rule):
+    with mock.patch.object(behaviour, "attention", rule), mock.patch.object(truth, "attention", rule):
         yield
 
 

@@ -25,13 +25,13 @@ def world(rows: Sequence[dict]) -> str:
         lines.append(f"| {label} | {_spread([r[name] for r in biased])} | {_spread([r[name] for r in flat])} |")
     for name in (biased or flat)[0]["ndcg"]:
         lines.append(f"| NDCG@10, {name} | {_spread([r['ndcg'][name] for r in biased])} | {_spread([r['ndcg'][name] for r in flat])} |")
-    for base in ("slate", "pool"):
-        gap = [r["ndcg"][f"oracle {base}"] - r["ndcg"][base] for r in biased]
-        lines.append(f"| oracle {base} minus {base} | {_spread(gap)} | |")
-        for way in ("weighted", "places"):
-            name = f"{base}-{way}"
-            gains = [[r["ndcg"][name] / r["ndcg"][base] - 1 for r in group] for group in (biased, flat)]
-            lines.append(f"| {name} against {base}, relative | {_spread(gains[0])} | {_spread(gains[1])} |")
+    lines.append(f"| oracle minus slate | {_spread([_gap(r, 'oracle') for r in biased])} | {_spread([_gap(r, 'oracle') for r in flat])} |")
+    for name in ("slate-weighted", "slate-places"):
+        lines.append(f"| share of that gap recovered by {name} | {_spread([_gap(r, name) / _gap(r, 'oracle') for r in biased])} | |")
+    for name in ("slate-weighted", "slate-places", "pool-weighted", "pool-places"):
+        base = name.split("-")[0]
+        gains = [_spread([r["ndcg"][name] / r["ndcg"][base] - 1 for r in group]) for group in (biased, flat)]
+        lines.append(f"| {name} against {base}, relative | {gains[0]} | {gains[1]} |")
     return "\n".join(lines)
 
 
@@ -40,6 +40,10 @@ def yandex(rows: Sequence[dict]) -> str:
     lines += [f"| {r['way']} | {r['log_likelihood']:.4f} | {r['gain']:.4f} ({r['gain_error']:.4f}) | {', '.join(f'{v:.2f}' for v in r['curve'])} |"
               for r in rows]
     return "\n".join(lines)
+
+
+def _gap(row: dict, name: str) -> float:
+    return row["ndcg"][name] - row["ndcg"]["slate"]
 
 
 def _spread(values: Sequence[float]) -> str:
