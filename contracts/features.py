@@ -11,7 +11,7 @@ import numpy as np
 from contracts.query import Context, Profile
 
 RANKING_FEATURES = (
-    "position",  # bias: the logged place in training, 0 in serving
+    "position",  # 0 in training and in serving; rankers trained before the place became a weight read it
     "retrieval_score", "retrieval_gap", "retrieval_rank_log", "transition_score", "transition_gap",
     "title_plays_1d_log", "title_plays_7d_log", "title_plays_30d_log", "title_trend", "title_completion_30d",
     "title_impressions_7d_log", "title_play_rate_30d", "title_skips_7d_log", "title_rating_mean",
@@ -41,7 +41,6 @@ class Candidates:
     genres: Sequence[Sequence[str]]
     language: Sequence[str]
     series_id: Sequence[str]
-    position: np.ndarray | None = None  # logged place, from 1; None in serving
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def ranking_features(asker: Asker, candidates: Candidates) -> np.ndarray:
     preferred = frozenset(asker.profile.preferred_genres or ())
     recent = [genre for genres in asker.last_genres for genre in genres]
     values = {
-        "position": np.zeros(k) if candidates.position is None else candidates.position,
+        "position": 0.0,
         "retrieval_score": score,
         "retrieval_gap": score - _largest(score),
         "retrieval_rank_log": np.log1p(_rank(score)),

@@ -101,7 +101,7 @@ TABLES: dict[str, LandingTable] = {
             Column("title_id", "string", True, "what"),
             Column("position", "int", True, "place on the slate, from 1", 1, 10000),
             Column("propensity", "float", False, "probability that the policy showed this title here", 0, 1),
-            Column("explored", "bool", False, "an exploration slot"),
+            Column("explored", "bool", False, "an exploration slot: its title was drawn uniformly, without regard to place"),
             Column("release_id", "string", False, "which release computed the slate"),
             Column("surface", "string", False, "home, similar, search"),
             Column("device", "string", False, "tv, mobile, tablet, web"),

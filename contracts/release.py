@@ -62,6 +62,8 @@ class RankerSpec(BaseModel):
     transition_weight: float = 0.0
     reason: str = Field("", description="why this kind, for a person")
     validation: dict[str, float] = Field({}, description="NDCG@10 of what it was picked from, on held-out requests")
+    picked: str = Field("", description="the name in `validation` of what ships")
+    attention: dict[str, Any] = Field({}, description="attention by place of the logged slates (jobs/attention.py)")
 
 
 class ReleaseSpec(BaseModel):

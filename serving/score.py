@@ -40,7 +40,7 @@ class Ranker(Protocol):
 
 
 class LambdaMart:
-    """LightGBM on the ranking features, with the place set to 0: the model learnt the place as bias."""
+    """LightGBM on the ranking features."""
 
     def __init__(self, path: Path, features: list[str]):
         self._model = lgb.Booster(model_file=path)

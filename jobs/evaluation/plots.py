@@ -93,17 +93,34 @@ def learning(curve: Mapping[str, Sequence[float]]) -> str:
     return _svg(figure)
 
 
-def ranker_choice(validation: Mapping[str, float]) -> str:
-    """Bars of what the ranker was picked from; empty where there was nothing to pick from."""
+def ranker_choice(ranker: Mapping[str, Any]) -> str:
+    """Bars of what the ranker was picked from, the pick in colour; empty where there was nothing to pick from."""
+    validation = ranker.get("validation") or {}
     if not validation:
         return ""
     figure, axes = _axes(7.2, 0.8 + 0.22 * len(validation))
-    best = max(validation.values())
+    picked = ranker.get("picked") or max(validation, key=lambda name: validation[name])
     names = list(validation)
-    axes.barh(names, [validation[n] for n in names],
-              color=[COLOURS[CANDIDATE] if validation[n] == best else "#c6cbd8" for n in names])
+    axes.barh(names, [validation[n] for n in names], color=[COLOURS[CANDIDATE] if n == picked else "#c6cbd8" for n in names])
     axes.invert_yaxis()
     _title(axes.figure, "Ranker: NDCG@10 of the choices on held-out profiles of the ranker's block")
+    return _svg(figure)
+
+
+def attention(found: Mapping[str, Any]) -> str:
+    """The attention curve with its bounds, and the devices' own; empty where none was estimated."""
+    if found.get("kind", "none") == "none":
+        return ""
+    figure, axes = _axes(7.2, 2.6)
+    place = np.arange(1, len(found["curve"]) + 1)
+    axes.fill_between(place, *found["bounds"], color=COLOURS[CANDIDATE], alpha=0.15, linewidth=0)
+    axes.plot(place, found["curve"], color=COLOURS[CANDIDATE], marker="o", markersize=3, label="all devices, 95 % bounds")
+    for dash, (device, curve) in zip(("--", ":", "-.", (0, (1, 3))) * len(found["by_device"]), found["by_device"].items()):
+        axes.plot(place, curve, color="#7a7f8c", linestyle=dash, linewidth=1, label=device)
+    axes.set_xlabel("place on the slate")
+    axes.set_ylim(0, None)
+    _title(axes.figure, f"How likely each place is looked at, against place 1 ({found['kind']})")
+    axes.legend()
     return _svg(figure)
 
 

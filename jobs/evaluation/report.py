@@ -19,7 +19,8 @@ def report(evidence: Evidence, milliseconds: Mapping[str, Sequence[float]]) -> s
     drawn = [
         plots.quality(evidence.figures), plots.corrected(evidence.corrected), plots.differences(evidence.fair), plots.recall_by_slice(evidence.figures),
         plots.beyond_accuracy(evidence.figures), plots.latency(milliseconds),
-        plots.ranker_choice(evidence.ranker.get("validation") or {}), plots.learning(evidence.curve),
+        plots.ranker_choice(evidence.ranker), plots.attention(evidence.ranker.get("attention") or {}),
+        plots.learning(evidence.curve),
     ]
     labels = {**LABELS, "genre_miscalibration_at_10": "genre miscalibration@10"}
     return environment.get_template(TEMPLATE).render(e=evidence, labels=labels, corrected_labels=CORRECTED_LABELS, plots=[plot for plot in drawn if plot])

@@ -3,7 +3,7 @@
 Later steps read the tag only; without a tag a read sees main, which the next night moves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -48,13 +48,16 @@ def table(
     Raises UsageError for an unknown table or tag.
     """
     source = open_table(settings, name)
-    snapshot = None
-    if tag is not None:
-        pinned = source.refs().get(tag)
-        if pinned is None:
-            raise UsageError(f"{name} has no tag {tag}: run `marquee warehouse --ds {tag.removeprefix('nightly_')}` first")
-        snapshot = pinned.snapshot_id
-    return _scan(source, snapshot, columns, row_filter)
+    return _scan(source, _snapshot(source, name, tag), columns, row_filter)
+
+
+def batches(
+    settings: Settings, name: str, tag: str, columns: Sequence[str], row_filter: BooleanExpression
+) -> Iterable[pa.RecordBatch]:
+    """As `table`, a record batch at a time: for what must not be in memory at once."""
+    source = open_table(settings, name)
+    scan = source.scan(row_filter=row_filter, selected_fields=tuple(columns), snapshot_id=_snapshot(source, name, tag))
+    return scan.to_arrow_batch_reader()
 
 
 def training(
@@ -93,6 +96,15 @@ def _record(settings: Settings, file: str, missing: str) -> TagRecord:
         raise UsageError(missing) from error
     except ValidationError as error:
         raise UsageError(f"{path}: not a tag record ({error.error_count()} fields are wrong); delete it and rerun the step") from error
+
+
+def _snapshot(source: Table, name: str, tag: str | None) -> int | None:
+    if tag is None:
+        return None
+    pinned = source.refs().get(tag)
+    if pinned is None:
+        raise UsageError(f"{name} has no tag {tag}: run `marquee warehouse --ds {tag.removeprefix('nightly_')}` first")
+    return pinned.snapshot_id
 
 
 def _scan(source: Table, snapshot: int | None, columns, row_filter) -> pa.Table:

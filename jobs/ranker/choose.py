@@ -1,9 +1,10 @@
 """Trains the candidates for the place of ranker and picks one by NDCG@10 over whole pools of held-out profiles.
 
-Shape suffixes: K candidates, N candidates of all validation requests, R ranking features, S training rows.
+Shape suffixes: V validation requests, K candidates, N candidates of all validation requests, R ranking features,
+S training rows, P validation profiles, B bootstrap samples.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import lightgbm
@@ -38,92 +39,170 @@ def ndcg(scores_K: np.ndarray, gain_K: np.ndarray, relevant_gains: np.ndarray, a
     return float(top @ discount[: len(top)]) / ideal if ideal else 0.0
 
 
-def mean_ndcg(scores: Iterable[np.ndarray], validation: Sequence[ValidationRows]) -> float:
-    """Of one array of scores a request. Rounded, so that a tie is a tie."""
-    found = [ndcg(scores_K, rows.gain_K, rows.relevant_gains) for scores_K, rows in zip(scores, validation, strict=True)]
-    return round(float(np.mean(found)), 6)
+# --- LambdaMART -----------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Variant:
+    """How LambdaMART learns: from which rows, and what it makes of the logged place."""
+
+    shown_only: bool = False  # the slates without the titles that were not shown
+    weighted: bool = False  # a play counts by the inverse attention of its place (Joachims et al., WSDM 2017)
+    places: bool = False  # LightGBM's additive bias a place, learnt beside the trees (Hu et al., WWW 2019, is akin)
+
+    def lists(self, rows: Sequence[TrainingRows]) -> list[TrainingRows]:
+        """The lists that it learns from: a list without any difference in gain moves no tree."""
+        kept = [r.only(r.place_S > 0) for r in rows] if self.shown_only else rows
+        return [r for r in kept if len(r.gain_S) and r.gain_S.max() > r.gain_S.min()]
 
 
-def train_lambdamart(lists: Sequence[TrainingRows], rounds: int, config: RankerConfig, threads: int) -> lightgbm.Booster:
+VARIANTS: dict[str, Variant] = {
+    "slate": Variant(shown_only=True),
+    "slate-weighted": Variant(shown_only=True, weighted=True),
+    "slate-places": Variant(shown_only=True, places=True),
+    "pool": Variant(),
+    "pool-weighted": Variant(weighted=True),
+    "pool-places": Variant(places=True),
+}
+
+
+def train_lambdamart(
+    lists: Sequence[TrainingRows], rounds: int, config: RankerConfig, threads: int, variant: Variant = VARIANTS["pool"]
+) -> lightgbm.Booster:
     """LambdaMART (Burges, 2010) over one list a request; the same rows and threads give the same bytes."""
     data = lightgbm.Dataset(
         np.concatenate([r.features_SR for r in lists]), np.concatenate([r.gain_S for r in lists]),
-        group=[len(r.gain_S) for r in lists], weight=np.concatenate([r.weight_S for r in lists]),
-        feature_name=list(RANKING_FEATURES), free_raw_data=True,
+        group=[len(r.gain_S) for r in lists], feature_name=list(RANKING_FEATURES), free_raw_data=True,
+        weight=np.concatenate([r.weight_S for r in lists]) if variant.weighted else None,
+        position=np.concatenate([r.place_S for r in lists]).astype(np.int32) if variant.places else None,
     )
     parameters = {
         "objective": "lambdarank", "label_gain": list(LABEL_GAIN), "lambdarank_truncation_level": 2 * AT,
         "num_leaves": config.leaves, "learning_rate": config.learning_rate, "min_data_in_leaf": config.min_rows_in_leaf,
         "lambda_l2": config.lambda_l2, "seed": config.seed, "num_threads": threads,
+        "lambdarank_position_bias_regularization": config.place_regularization,
         "deterministic": True, "force_row_wise": True, "verbosity": -1,
     }
     return lightgbm.train(parameters, data, num_boost_round=rounds)
 
 
-def only_shown(lists: Sequence[TrainingRows]) -> list[TrainingRows]:
-    """The slates without the titles that were not shown."""
-    return [TrainingRows(r.features_SR[r.shown_S], r.gain_S[r.shown_S], r.weight_S[r.shown_S], r.shown_S[r.shown_S]) for r in lists]
+# --- picking --------------------------------------------------------------------------------------------------------
+
+class Validation:
+    """NDCG@10 over held-out requests: the mean weighted by each request's weight, and the standard error of a paired
+    difference, resampling whole profiles (Efron & Tibshirani, 1993, ch. 16)."""
+
+    def __init__(self, rows: Sequence[ValidationRows], config: RankerConfig):
+        self.rows = rows
+        self.weight_V = np.array([r.weight for r in rows])
+        names, self.profile_V = np.unique([r.profile_id for r in rows], return_inverse=True)
+        self.profiles = len(names)
+        random = np.random.default_rng(config.seed)
+        drawn_BP = random.multinomial(self.profiles, np.full(self.profiles, 1.0 / self.profiles), config.bootstrap_samples)
+        self.drawn_BP = drawn_BP.astype(np.float32)
+
+    def ndcg(self, scores: Sequence[np.ndarray]) -> np.ndarray:
+        """(V,) of one array of scores a request."""
+        return np.array([ndcg(scores_K, r.gain_K, r.relevant_gains) for scores_K, r in zip(scores, self.rows, strict=True)])
+
+    def mean(self, ndcg_V: np.ndarray) -> float:
+        """Rounded, so that a tie is a tie."""
+        return round(float(np.average(ndcg_V, weights=self.weight_V)), 6)
+
+    def error(self, difference_V: np.ndarray) -> float:
+        """Standard error of the weighted mean difference."""
+        sum_P, weight_P = (np.bincount(self.profile_V, values, self.profiles) for values in (self.weight_V * difference_V, self.weight_V))
+        return float(((self.drawn_BP @ sum_P) / (self.drawn_BP @ weight_P)).std(ddof=1))
+
+    @property
+    def effective(self) -> float:
+        """Requests of equal weight that would say as much: (sum w)^2 / sum w^2 (Kish, 1965)."""
+        return float(self.weight_V.sum() ** 2 / (self.weight_V**2).sum())
+
+
+def simplest_of_the_best(ndcg_V: Mapping[str, np.ndarray], validation: Validation) -> tuple[str, str]:
+    """The simplest candidate whose mean lies within one standard error of the best (Hastie et al., ESL 7.10; the error
+    is that of the paired difference), and why. Of equally simple ones, the best."""
+    means = {name: validation.mean(values) for name, values in ndcg_V.items()}
+    best = max(means, key=lambda name: means[name])
+    errors = {name: validation.error(ndcg_V[best] - values) for name, values in ndcg_V.items()}
+    near = [name for name in means if means[best] - means[name] <= errors[name]]
+    pick = min(near, key=lambda name: (complexity(name), -means[name]))
+    if pick == best:
+        return pick, f"{pick}: the best NDCG@{AT} of {len(means)}, and nothing simpler is within one standard error of it"
+    return pick, (f"{pick}: the simplest of {len(means)} within one standard error of the best NDCG@{AT} "
+                  f"({best}, {means[best] - means[pick]:.4f} more, standard error {errors[pick]:.4f})")
+
+
+def complexity(name: str) -> int:
+    """0 retrieval order, 1 a blend, then LambdaMART by its number of trees."""
+    kind, *details = name.split()
+    return int(details[-1]) if kind == "lambdamart" else ("retrieval", "blend").index(kind)
 
 
 def choose(
     training: Sequence[TrainingRows], held_out: Sequence[TrainingRows], validation: Sequence[ValidationRows],
     config: RankerConfig, threads: int,
 ) -> Choice:
-    """The best of retrieval order, blends and LambdaMART by validation NDCG@10; of equals the simplest.
+    """The simplest that is within noise of the best: retrieval order, blends and LambdaMART by validation NDCG@10.
 
     `held_out` are the training rows of validation's requests: the winner learns from them too before it ships.
     """
     if len(validation) < config.min_validation_requests:
-        return _without_validation(training, validation, config)
-    figures = {"retrieval": mean_ndcg((rows.retrieval_K for rows in validation), validation)}
+        return _without_validation(validation, config)
+    judge = Validation(validation, config)
+    scores: dict[str, Callable[[ValidationRows], np.ndarray]] = {"retrieval": lambda r: r.retrieval_K}
     for weight in config.transition_weights:
-        blended = (blend_scores(rows.retrieval_K, rows.transition_K, weight) for rows in validation)
-        figures[f"blend {weight:g}"] = mean_ndcg(blended, validation)
-    figures |= _lambdamart_figures(training, validation, config, threads)
-    best = max(figures, key=lambda name: figures[name])  # the first of equals, and the order is simple to complex
-    reason = f"best NDCG@{AT} of {len(figures)} on {len(validation)} held-out requests"
+        scores[f"blend {weight:g}"] = lambda r, weight=weight: blend_scores(r.retrieval_K, r.transition_K, weight)
+    ndcg_V = {name: judge.ndcg([score(r) for r in validation]) for name, score in scores.items()}
+    ndcg_V |= _lambdamart_ndcg(training, judge, config, threads)
+    pick, reason = simplest_of_the_best(ndcg_V, judge)
+    reason += f"; {len(validation)} held-out requests, {judge.effective:.0f} effective"
     if len(training) < config.min_training_requests:
         reason += f"; LambdaMART not tried: {len(training)} training requests, {config.min_training_requests} needed"
-    return _shipped(best, reason, figures, [*training, *held_out], config, threads)
+    figures = {name: judge.mean(values) for name, values in ndcg_V.items()}
+    return _shipped(pick, reason, figures, [*training, *held_out], config, threads)
 
 
-def _without_validation(training: Sequence, validation: Sequence, config: RankerConfig) -> Choice:
+def _without_validation(validation: Sequence, config: RankerConfig) -> Choice:
     reason = f"{len(validation)} validation requests, {config.min_validation_requests} needed to pick a ranker"
     weight = config.default_transition_weight
     return Choice(RankerSpec(kind="blend", transition_weight=weight, reason=f"{reason}: the blend's default"), None)
 
 
-def _variants(lists: Sequence[TrainingRows]) -> dict[str, list[TrainingRows]]:
-    """`pool`: shown titles beside others of the pool; `slate`: shown titles only, where slates were logged."""
-    shown = [r for r in only_shown(lists) if len(r.gain_S) and r.gain_S.max() > r.gain_S.min()]
-    return {"slate": shown, "pool": list(lists)} if shown else {"pool": list(lists)}
+def variants(rows: Sequence[TrainingRows]) -> dict[str, Variant]:
+    """Those that differ on these rows: without slates only `pool`, without an attention curve nothing to weigh by."""
+    slates = any((r.place_S > 0).any() for r in rows)
+    weights = any((r.weight_S != 1.0).any() for r in rows)
+    return {name: v for name, v in VARIANTS.items()
+            if (slates or not (v.shown_only or v.places)) and (weights or not v.weighted)}
 
 
-def _lambdamart_figures(
-    training: Sequence[TrainingRows], validation: Sequence[ValidationRows], config: RankerConfig, threads: int
-) -> dict[str, float]:
-    figures = {}
-    pools_NR = np.concatenate([rows.features_KR for rows in validation])
-    ends = np.cumsum([len(rows.gain_K) for rows in validation])[:-1]
-    for variant, lists in _variants(training).items():
+def _lambdamart_ndcg(
+    training: Sequence[TrainingRows], judge: Validation, config: RankerConfig, threads: int
+) -> dict[str, np.ndarray]:
+    out = {}
+    pools_NR = np.concatenate([r.features_KR for r in judge.rows])
+    ends = np.cumsum([len(r.gain_K) for r in judge.rows])[:-1]
+    for name, variant in variants(training).items():
+        lists = variant.lists(training)
         if len(lists) < config.min_training_requests:
             continue
-        model = train_lambdamart(lists, max(config.rounds), config, threads)
+        model = train_lambdamart(lists, max(config.rounds), config, threads, variant)
         for rounds in config.rounds:
             scores_N = model.predict(pools_NR, num_iteration=rounds, num_threads=threads)
-            figures[f"lambdamart {variant} {rounds}"] = mean_ndcg(np.split(scores_N, ends), validation)
-    return figures
+            out[f"lambdamart {name} {rounds}"] = judge.ndcg(np.split(scores_N, ends))
+    return out
 
 
 def _shipped(
-    best: str, reason: str, figures: dict[str, float], lists: Sequence[TrainingRows], config: RankerConfig, threads: int
+    pick: str, reason: str, figures: dict[str, float], rows: Sequence[TrainingRows], config: RankerConfig, threads: int
 ) -> Choice:
-    kind, *details = best.split()
+    kind, *details = pick.split()
+    spec = RankerSpec(kind=kind, reason=reason, validation=figures, picked=pick)
     if kind == "blend":
-        return Choice(RankerSpec(kind=kind, transition_weight=float(details[0]), reason=reason, validation=figures), None)
+        return Choice(spec.model_copy(update={"transition_weight": float(details[0])}), None)
     if kind == "retrieval":
-        return Choice(RankerSpec(kind=kind, reason=reason, validation=figures), None)
-    variant, rounds = details
-    model = train_lambdamart(_variants(lists)[variant], int(rounds), config, threads)
-    spec = RankerSpec(kind=kind, features=list(RANKING_FEATURES), reason=f"{reason} ({best})", validation=figures)
-    return Choice(spec, model.model_to_string())
+        return Choice(spec, None)
+    variant = VARIANTS[details[0]]
+    model = train_lambdamart(variant.lists(rows), int(details[1]), config, threads, variant)
+    return Choice(spec.model_copy(update={"features": list(RANKING_FEATURES)}), model.model_to_string())

@@ -14,12 +14,13 @@ class RankerConfig:
     min_training_requests: int = 100  # with something engaged with among the candidates
     min_validation_requests: int = 50
     negatives: int = 100  # titles of the pool that were not shown, per request; drawn alike at every rank (rows.py)
-    negative_weight: float = 1.0  # of a title not shown, against 1 for a title shown
-    propensity_weights: bool = False  # weigh shown titles by inverse logged propensity, clipped
+    most_weight: float = 5.0  # of a play at a place that is rarely looked at, against 1 at place 1
     rounds: tuple[int, ...] = (50, 100, 200)  # validation picks
     leaves: int = 15
     min_rows_in_leaf: int = 50
     learning_rate: float = 0.05
     lambda_l2: float = 5.0
+    place_regularization: float = 0.0  # of LightGBM's bias a place
     transition_weights: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the blend; validation picks
     default_transition_weight: float = 0.4  # of the blend where there is too little to pick from
+    bootstrap_samples: int = 1000  # of validation profiles, for the standard error that the pick allows for

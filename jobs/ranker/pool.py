@@ -130,7 +130,7 @@ class Pool:
         return np.array([self.request.relevant.get(title, 0) for title in self.candidates.title_ids], np.int64)
 
     def features(self) -> np.ndarray:
-        """(K,R) as serving computes them: no logged place."""
+        """(K,R) as serving computes them."""
         return ranking_features(self.asker, self.candidates)
 
 

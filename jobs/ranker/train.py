@@ -5,6 +5,7 @@ Reads only the night's tag, the training tables and the release's own files.
 """
 
 import zlib
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from jobs.ranker import tracking
 from jobs.ranker.asof import EligibleAsOf, Plays, TitleFeaturesAsOf
 from jobs.ranker.choose import Choice, choose
 from jobs.ranker.config import RankerConfig
+from jobs.ranker.places import attention_of
 from jobs.ranker.pool import Catalogue, Pools, QueryTower, Request, requests_from
 from jobs.ranker.rows import (
     NOTHING_SHOWN,
     Slate,
     TrainingRows,
     ValidationRows,
+    effective_plays,
     is_validation,
     mismatched_title_features,
     slates_from,
@@ -71,6 +74,8 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
     slates = _slates(settings, provenance, requests)
     marts = _Marts(settings, tag_name(ds))
     pools = load_pools(settings, folder, provenance, requests, marts, config)
+    attention = attention_of(settings, provenance.tag, config.seed)
+    log.info("attention by place: %s", attention.in_words())
 
     training: list[TrainingRows] = []
     held_out: list[TrainingRows] = []
@@ -79,23 +84,25 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
     for pool in pools.of(requests):
         slate = slates.get(pool.request.request_id, NOTHING_SHOWN)
         differing += mismatched_title_features(pool, slate)
-        rows = training_rows(pool, slate, config)
+        rows = training_rows(pool, slate, attention, config)
         if is_validation(pool.request.profile.profile_id, config):
             held_out.append(rows)
-            validation.append(validation_rows(pool))
+            validation.append(validation_rows(pool, slate, attention, config))
         else:
             training.append(rows)
     if differing[0]:
         log.warning("title features of %d of %d shown titles differ from the feature store's", *differing)
     training, held_out = with_something_to_learn(training), with_something_to_learn(held_out)
     choice = choose(training, held_out, validation, config, settings.threads)
+    choice = replace(choice, spec=choice.spec.model_copy(update={
+        "attention": attention.as_json() | effective_plays([*training, *held_out])}))
 
     _write(folder, choice, _spec(folder, provenance, pools, marts.markets(split.judge_end), choice, config))
     return {
         "release_id": release_id, "kind": choice.spec.kind, "reason": choice.spec.reason,
         "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(training),
         "validation_requests": len(validation), "title_features_differing": int(differing[0]),
-        "title_features_compared": int(differing[1]),
+        "title_features_compared": int(differing[1]), "attention": attention.in_words(),
     }
 
 

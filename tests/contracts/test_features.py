@@ -50,10 +50,8 @@ def test_one_column_a_name_in_the_agreed_order():
     np.testing.assert_allclose(column(found, "profile_days_since_play_log"), np.log(3), rtol=1e-6)
 
 
-def test_the_place_is_zero_unless_it_was_logged():
+def test_the_place_is_no_feature():
     assert not column(ranking_features(asker(), candidates()), "position").any()
-    logged = replace(candidates(), position=np.array([3, 1, 2, 4]))
-    np.testing.assert_array_equal(column(ranking_features(asker(), logged), "position"), [3, 1, 2, 4])
 
 
 def test_only_what_compares_candidates_depends_on_the_others():

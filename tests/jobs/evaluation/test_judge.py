@@ -12,6 +12,7 @@ import pytest
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import Manifest, RankerSpec, State, evidence_digest, file_entry
+from jobs.attention import Attention
 from jobs.evaluation import judge as step
 from jobs.evaluation.shadow import Ask, replay, server
 from tests.jobs.ranker.ranker_world import SPLIT
@@ -31,7 +32,9 @@ def verdicts(judge_home, release_id: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def first(judge_home, judge_config):
     """The first release: nothing is live."""
-    judge_home.build(FIRST, RankerSpec(kind="retrieval"))
+    seen = Attention("em", np.array([1.0, 0.5]), np.array([[0.9, 0.4], [1.0, 0.6]]), np.array([90, 80]), np.array([9, 4]), "isotonic")
+    attention = seen.as_json() | {"training_plays": 40, "effective_plays": 31.4}
+    judge_home.build(FIRST, RankerSpec(kind="retrieval", attention=attention))
     return step.run(judge_home.settings, FIRST, judge_config)
 
 
@@ -197,6 +200,8 @@ def test_the_report_needs_nothing_from_outside(judge_home, first):
     assert not re.search(r"url\((?!\s*['\"]?#)", page)
     assert page.count("<svg") >= 5
     assert "no_ineligible_title" in page
+    assert "13 plays on 170 impressions of titles shown at several places (EM)" in page
+    assert "40 plays, weighted by it, count as 31" in page
 
 
 def test_titles_cannot_inject_markup(judge_home, first):

@@ -27,6 +27,7 @@ TITLES, PROFILES, SLATE = 80, 240, 10
 DAY = date(2026, 3, 31)
 SPLIT = split_for(DAY, DAY)
 RELEASE = "2026-03-31-0123456789"
+ATTENTION = 1.0 / np.arange(1, SLATE + 1) ** 0.5
 GENRES = ("drama", "comedy", "crime", "family")
 TYPES = {"string": pa.string(), "int": pa.int32(), "double": pa.float64(), "boolean": pa.bool_(), "date": pa.date32(),
          "timestamp": pa.timestamp("us", "UTC"), "array<string>": pa.list_(pa.string()), "array<int>": pa.list_(pa.int32()),
@@ -59,6 +60,7 @@ class World:
         self.shown: list[dict] = []  # slates of the judged day, for tests that fill them
         for p in range(profiles):
             self._profile(p, rng)
+        self.logged = [self._explored(n, rng) for n in range(4000)] if has_impressions else []
         self.transitions = sorted((a, b, w) for (a, b), w in self._followed().items())
 
     def write(self, home: Path) -> Settings:
@@ -66,7 +68,7 @@ class World:
         tables = {"marts.dim_title_version": self.versions, "marts.dim_licence_window": self.licences,
                   "marts.fct_play": self.plays, "marts.feat_title_daily": self.daily}
         written = {name: _write(settings, name, rows, MART_COLUMNS[name.split(".")[1]]) for name, rows in tables.items()}
-        _write(settings, "marts.fct_impression", self.shown, MART_COLUMNS["fct_impression"])  # not of the tag: its gates stay silent
+        _write(settings, "marts.fct_impression", self.logged + self.shown, MART_COLUMNS["fct_impression"])  # not of the tag: its gates stay silent
         training = {"requests": self.requests, "impressions": self.impressions}
         trained = {name: _write(settings, f"training.{name}", rows, TRAINING_COLUMNS[name]) for name, rows in training.items()}
         tag = TagRecord(ds=str(DAY), first=DAY, last=DAY, has_impressions=self.has_impressions, tables=written)
@@ -126,13 +128,20 @@ class World:
             at = SPLIT.retriever_end + timedelta(hours=float(rng.uniform(1, 11)) + 12 * s)
             shown = rng.choice(np.setdiff1d(np.arange(TITLES), past), SLATE, replace=False)
             appeal = 3.0 * (self.vectors[shown] @ taste) + 0.008 * self.popularity[shown] - 2.0
-            attention = 1.0 / np.arange(1, SLATE + 1) ** 0.5
+            attention = ATTENTION
             engaged = rng.random(SLATE) < attention / (1 + np.exp(-appeal))
             gains = [int(rng.integers(1, 4)) if hit else 0 for hit in engaged]
             self._slate(profile, market, at, [self.ids[i] for i in shown], gains)
 
         wanted = [int(i) for i in liked if i not in past][:3]
         self._judged(profile, market, SPLIT.ranker_end + timedelta(hours=1 + p % 20), [self.ids[i] for i in wanted])
+
+    def _explored(self, n: int, rng: np.random.Generator) -> dict:
+        """An exploration slot of the days before the ranker's block."""
+        place, at = n % SLATE + 1, SPLIT.retriever_end - timedelta(hours=float(rng.uniform(1, 48)))
+        played = rng.random() < 0.6 * ATTENTION[place - 1]
+        return {"event_id": f"e{n}", "slate_id": f"s{n}", "profile_id": "p", "title_id": self.ids[n % TITLES], "position": place,
+                "propensity": 0.01, "explored": True, "device": "tv", "event_time": at, "known_at": at, "engagement": int(played)}
 
     def _judged(self, profile: str, market: str, at: datetime, relevant: list[str]) -> None:
         """A request of the judge's day, and the plays that it is judged by."""

@@ -7,22 +7,26 @@ from datetime import timedelta
 import lightgbm
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from contracts.errors import MarqueeError, UsageError
 from contracts.features import RANKING_FEATURES
 from contracts.marts import TRAINING_COLUMNS, tag_name
-from contracts.release import ReleaseSpec
+from contracts.release import RankerSpec, ReleaseSpec
 from contracts.settings import Settings
+from jobs.attention import Attention
 from jobs.lake import read
 from jobs.ranker import rows
 from jobs.ranker import train as step
-from jobs.ranker.choose import ndcg, train_lambdamart
+from jobs.ranker.choose import VARIANTS, Validation, ndcg, simplest_of_the_best, train_lambdamart
 from jobs.ranker.config import RankerConfig
+from jobs.ranker.places import counted
 from jobs.ranker.pool import requests_from
 from jobs.ranker.rows import (
     NOTHING_SHOWN,
     TrainingRows,
+    ValidationRows,
     is_validation,
     mismatched_title_features,
     slates_from,
@@ -31,9 +35,9 @@ from jobs.ranker.rows import (
     with_something_to_learn,
 )
 
-from .ranker_world import RELEASE, SPLIT, TITLES, World, schema
+from .ranker_world import ATTENTION, RELEASE, SPLIT, TITLES, World, schema
 
-POSITION = RANKING_FEATURES.index("position")
+SEEN = Attention("exploration", 1.0 / np.arange(1, 11))
 
 
 def pools_of(settings, config, count: int = 20):
@@ -46,6 +50,11 @@ def pools_of(settings, config, count: int = 20):
     return list(pools.of(requests)), slates
 
 
+def trained_attention(settings, config) -> dict:
+    step.train(settings, RELEASE, config)
+    return json.loads((settings.releases / RELEASE / "spec.json").read_text())["ranker"]["attention"]
+
+
 @pytest.fixture(scope="module")
 def trained(slates_home, config):
     folder = slates_home.releases / RELEASE
@@ -53,12 +62,14 @@ def trained(slates_home, config):
     return result, {path.name: path.read_bytes() for path in folder.iterdir() if path.name in ("ranker.txt", "spec.json")}
 
 
-def test_validation_picks_the_best_and_the_spec_says_so(slates_home, trained):
+def test_validation_picks_and_the_spec_says_why(slates_home, trained):
     result, files = trained
     spec = ReleaseSpec.model_validate_json(files["spec.json"])
     figures = spec.ranker.validation
-    assert spec.ranker.kind == max(figures, key=figures.get).split()[0] == result["kind"]
+    assert spec.ranker.kind == spec.ranker.picked.split()[0] == result["kind"]
+    assert spec.ranker.reason.startswith(f"{spec.ranker.picked}: the ")
     assert {name.split()[0] for name in figures} == {"retrieval", "blend", "lambdamart"}
+    assert {name.split()[1] for name in figures if name.startswith("lambdamart")} == set(VARIANTS)
     assert max(figures.values()) > figures["retrieval"]
     assert (spec.dimension, spec.history_length, spec.markets) == (8, 20, ["de", "fr"])
     assert (spec.collection, spec.counts_day) == ("titles_2026_03_31_0123456789", "2026-03-29")
@@ -76,27 +87,62 @@ def test_training_again_gives_the_same_bytes(slates_home, config, trained):
 def test_a_lambdamart_scores_by_names_that_serving_checks(slates_home, config):
     """Forced to LambdaMART: the file loads, with the agreed features in the agreed order."""
     pools, slates = pools_of(slates_home, config, 200)
-    rows = [training_rows(pool, slates[pool.request.request_id], config) for pool in pools]
+    rows = [training_rows(pool, slates[pool.request.request_id], SEEN, config) for pool in pools]
     model = train_lambdamart(with_something_to_learn(rows), 10, config, 2)
     loaded = lightgbm.Booster(model_str=model.model_to_string())
     assert tuple(loaded.feature_name()) == RANKING_FEATURES
-    features = validation_rows(pools[0]).features_KR
+    features = validation_rows(pools[0], NOTHING_SHOWN, SEEN, config).features_KR
     np.testing.assert_array_equal(loaded.predict(features), model.predict(features))
 
 
-def test_the_logged_place_is_learnt_from_and_never_scored_with(slates_home, config):
-    pools, slates = pools_of(slates_home, config)
-    shown = 0
+def test_a_play_counts_by_the_place_it_was_found_at(slates_home, config):
+    pools, slates = pools_of(slates_home, config, 60)
+    plays, capped = 0, 0
     for pool in pools:
         slate = slates[pool.request.request_id]
-        rows = training_rows(pool, slate, config)
-        logged = [slate.position[slate.row_of[t]] for t in pool.candidates.title_ids if t in slate.row_of]
-        assert rows.features_SR[rows.shown_S, POSITION].tolist() == logged
-        others = rows.features_SR[~rows.shown_S, POSITION]
-        assert set(others) <= set(slate.position)  # the place does not tell shown from not shown
-        assert not validation_rows(pool).features_KR[:, POSITION].any()
-        shown += len(logged)
-    assert shown > 50
+        rows = training_rows(pool, slate, SEEN, config)
+        titles = [t for t in pool.candidates.title_ids if t in slate.row_of]
+        assert rows.place_S[rows.place_S > 0].tolist() == [slate.position[slate.row_of[t]] for t in titles]
+        played = rows.gain_S > 0
+        assert rows.weight_S[played] == pytest.approx(np.minimum(rows.place_S[played], config.most_weight))
+        assert (rows.weight_S[~played] == 1).all()
+        plays, capped = plays + played.sum(), capped + (rows.place_S[played] > config.most_weight).sum()
+        places = [slate.position[slate.row_of[t]] for t in pool.request.relevant] or [1]
+        request = validation_rows(pool, slate, SEEN, config)
+        assert request.weight == pytest.approx(np.mean(np.minimum(places, config.most_weight)))
+        assert training_rows(pool, slate, Attention("none"), config).weight_S.tolist() == [1] * len(rows.gain_S)
+    assert plays > capped > 5
+
+
+def test_the_place_moves_weights_and_never_features(slates_home, config):
+    pools, slates = pools_of(slates_home, config)
+    for pool in pools:
+        slate = slates[pool.request.request_id]
+        moved = replace(slate, position=slate.position[::-1])
+        one, other = (training_rows(pool, s, SEEN, config) for s in (slate, moved))
+        np.testing.assert_array_equal(one.features_SR, other.features_SR)
+    assert len(pools) > 10
+
+
+def test_the_curve_comes_from_exploration_slots_before_the_block(slates_home, config, tmp_path):
+    attention = trained_attention(slates_home, config)
+    assert attention["kind"] == "exploration"
+    assert attention["curve"] == pytest.approx(ATTENTION, rel=0.15)
+    assert 0 < attention["effective_plays"] < attention["training_plays"]
+    world = World()
+    world.logged += [row | {"event_time": SPLIT.retriever_end + timedelta(hours=1), "engagement": 3} for row in world.logged]
+    assert trained_attention(world.write(tmp_path), config)["curve"] == attention["curve"]
+
+
+def test_a_log_is_counted_in_parts():
+    rows = [{"position": p, "explored": p % 2 == 0, "title_id": f"t{p % 7}", "device": None, "engagement": p % 3} for p in range(1, 301)]
+    schema_ = pa.schema([("position", pa.int32()), ("explored", pa.bool_()), ("title_id", pa.string()), ("device", pa.string()),
+                         ("engagement", pa.int32())])
+    whole = pa.RecordBatch.from_pylist(rows * 2, schema_)
+    parts = [whole.slice(start, 4) for start in range(0, len(whole), 4)]
+    assert counted(parts).to_pylist() == counted([whole]).to_pylist()
+    assert pa.compute.sum(counted(parts)["shown"]).as_py() == 600
+    assert counted([]).num_rows == 0
 
 
 def test_a_pool_is_what_the_profile_could_be_shown(slates_home, config):
@@ -129,7 +175,8 @@ def test_nothing_after_a_request_changes_its_rows(slates_home, config, tmp_path)
     for one, other in zip(honest, spoilt):
         np.testing.assert_array_equal(one.features(), other.features())
         slate = slates[one.request.request_id]
-        np.testing.assert_array_equal(training_rows(one, slate, config).features_SR, training_rows(other, slate, config).features_SR)
+        np.testing.assert_array_equal(training_rows(one, slate, SEEN, config).features_SR,
+                                      training_rows(other, slate, SEEN, config).features_SR)
 
 
 def test_requests_outside_the_ranker_s_block_are_refused(config, tmp_path):
@@ -153,10 +200,10 @@ def test_a_source_without_impressions_learns_from_next_plays(plays_home, config)
     result = step.train(plays_home, RELEASE, config)
     assert result["title_features_compared"] == 0
     assert result["training_requests"] > 30
-    assert not any("slate" in name for name in result["ndcg_at_10"])
+    assert {name.split()[1] for name in result["ndcg_at_10"] if name.startswith("lambdamart")} == {"pool"}
+    assert result["attention"].startswith("none")
     pools, _ = pools_of(plays_home, config)
-    rows = [training_rows(pool, NOTHING_SHOWN, config) for pool in pools]
-    assert not any(row.features_SR[:, POSITION].any() for row in rows)
+    rows = [training_rows(pool, NOTHING_SHOWN, Attention("none"), config) for pool in pools]
     assert sum(row.gain_S.max() for row in rows) > 0
 
 
@@ -204,7 +251,7 @@ def test_ndcg_of_a_pool_counts_what_retrieval_missed():
 
 
 def test_silent_slates_teach_nothing():
-    silent = TrainingRows(np.zeros((2, 3)), np.zeros(2, np.int64), np.ones(2), np.ones(2, bool))
+    silent = TrainingRows(np.zeros((2, 3)), np.zeros(2, np.int64), np.array([1, 2]), np.ones(2))
     assert with_something_to_learn([silent]) == []
 
 
@@ -221,3 +268,42 @@ def test_negatives_are_drawn_alike_at_every_rank():
     kept = np.mean([rows._sampled(400, np.random.default_rng(seed), config) for seed in range(400)], axis=0)
     assert kept.sum() == pytest.approx(50)
     assert kept[:40].mean() == pytest.approx(kept[200:].mean(), rel=0.1)
+
+
+def judged(weight_V: np.ndarray, config, profiles: int = 0) -> Validation:
+    rows = [ValidationRows(np.zeros((1, 1)), np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.ones(1, np.int64),
+                           f"p{i % (profiles or len(weight_V))}", weight) for i, weight in enumerate(weight_V)]
+    return Validation(rows, config)
+
+
+def test_the_simplest_within_noise_of_the_best_is_picked(config):
+    rng = np.random.default_rng(0)
+    easy_V = rng.random(400)
+    noise_V = rng.normal(0, 0.3, 400)
+    noise_V -= noise_V.mean()
+    ndcg_V = {"retrieval": easy_V - 0.1, "blend 0.4": easy_V, "blend 0.8": easy_V + 0.002 + 0.01 * noise_V,
+              "lambdamart pool 50": easy_V + noise_V + 0.005, "lambdamart slate 200": easy_V + noise_V + 0.008}
+    pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config))
+    assert pick == "blend 0.8"
+    assert "within one standard error" in reason
+    assert "lambdamart slate 200" in reason
+    clear = ndcg_V | {"lambdamart slate 200": easy_V + 0.05}
+    assert simplest_of_the_best(clear, judged(np.ones(400), config))[0] == "lambdamart slate 200"
+
+
+def test_a_heavy_request_moves_the_mean_and_lowers_the_effective_count(config):
+    heavy = judged(np.array([1.0, 1.0, 4.0]), config)
+    assert heavy.mean(np.array([0.0, 0.0, 1.0])) == pytest.approx(4 / 6, abs=1e-6)
+    assert heavy.effective == pytest.approx(36 / 18)
+
+
+def test_requests_of_one_profile_are_not_independent(config):
+    difference_V = np.repeat(np.random.default_rng(0).normal(size=50), 8)  # the same for all eight of a profile
+    alone = judged(np.ones(400), config).error(difference_V)
+    together = judged(np.ones(400), config, profiles=50).error(np.resize(difference_V[::8], 400))
+    assert together == pytest.approx(np.sqrt(8) * alone, rel=0.15)
+
+
+def test_the_spec_of_an_older_release_still_reads():
+    old = {"kind": "blend", "transition_weight": 0.4, "reason": "r", "validation": {"blend 0.4": 0.3}}
+    assert RankerSpec.model_validate(old).attention == {}
