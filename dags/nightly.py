@@ -53,6 +53,8 @@ which, and why). Its last task adds the candidate as a partition of the `candida
 - **ingest**, **warehouse**: an expectation or a dbt test failed. Nothing was published; yesterday's lake stands.
 - **features.live_quality**: the live release's files are gone or do not load. Restore them, or roll back.
 - **features.materialise**: online rows differ too much from what live was trained on. Yesterday's rows stay.
+- **train.towers**, **index**, **ranker**: *begun with other inputs*: code, recipe or libraries changed since **train.begin**.
+  Clear **train.begin** with downstream: what is there now is built under an id of its own.
 - **judge.judge**: *blocked* names the gates. Nothing is wrong with the night itself: the candidate is not good enough.
 
 Whatever breaks, the live release keeps serving.
