@@ -6,6 +6,7 @@ from typing import Any
 from airflow.sdk import CronDataIntervalTimetable, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
+from contracts import blocked
 from contracts.errors import UsageError
 from contracts.landing import find_interval
 from dags.lib.assets import CANDIDATE
@@ -25,10 +26,9 @@ def landed_folder(ds: str) -> str:
 
 
 def passed(result: dict[str, Any]) -> str:
-    """The candidate's partition key; a blocked one fails with its reasons and opens no question."""
+    """The candidate's partition key; a blocked one fails with the failed gates and the two ways on, and opens no question."""
     if result["verdict"] != "passed":
-        gates = ", ".join(result.get("failed_gates") or ["see its evidence"])
-        raise AirflowFailException(f"{result['release_id']} is blocked, no question is opened: {gates}")
+        raise AirflowFailException(blocked.said(result["release_id"], result["failed_gates"], result["never_overridden"]))
     return f"{result['release_id']}.{result['evaluation']}"
 
 
