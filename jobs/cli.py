@@ -21,7 +21,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
                   help="Marquee: the nightly release train of a streaming service's recommender.")
 land_app = typer.Typer(no_args_is_help=True, help="Bring data in: the landing format is the only way.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases: list, show, build, swap, roll back.")
+lake_app = typer.Typer(no_args_is_help=True, help="Housekeeping of the lake.")
 app.add_typer(land_app, name="land")
+app.add_typer(lake_app, name="lake")
 app.add_typer(release_app, name="release")
 
 Ds = Annotated[str, typer.Option("--ds", help="the night: last day of its landed interval, YYYY-MM-DD")]
@@ -83,6 +85,15 @@ def dbt(context: typer.Context) -> None:
     """Any dbt command, in a namespace of your own beside the live lake: `marquee dbt build --select …`."""
     from jobs.lake import dbt_session as step
     raise typer.Exit(step.run_for_a_person(load(), context.args))
+
+
+@lake_app.command()
+def tidy(
+    keep_days: Annotated[float, typer.Option(min=1, help="younger snapshots stay, whatever names them")] = 3.0,
+) -> None:
+    """Compact small files, expire snapshots that no tag, night or kept release names, remove files that no snapshot knows."""
+    from jobs.lake import tidy as step
+    runtime.emit(step.run(load(), keep_days))
 
 
 @app.command()

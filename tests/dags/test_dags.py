@@ -44,6 +44,13 @@ def test_the_night_in_order(parsed):
     assert parsed["dags"]["nightly"]["max_active_runs"] == 1
 
 
+def test_the_lake_is_tidied_of_what_was_collected_and_never_beside_a_nights_spark(parsed):
+    tasks = parsed["dags"]["housekeeping"]["tasks"]
+    assert tasks["collect"]["downstream"] == ["doctor", "tidy"]
+    assert tasks["tidy"]["arguments"] == ["lake", "tidy"]
+    assert tasks["tidy"]["pool"] == parsed["dags"]["nightly"]["tasks"]["warehouse"]["pool"] == "spark"
+
+
 def test_live_is_looked_at_before_anything_learns_from_the_day(parsed):
     """Tonight's online rows have seen the day too."""
     tasks = parsed["dags"]["nightly"]["tasks"]
