@@ -62,8 +62,8 @@ Whatever breaks, the live release keeps serving.
 ### How to rerun
 Clear the failed task (downstream included): every task finds its own earlier work, and a rerun ends with the same
 payload digest. The whole day: clear the run. An earlier day's data: `airflow backfill create --dag-id nightly
---from-date 2026-03-28 --to-date 2026-03-30T23:59`; a backfilled day writes lake, features and training sets only. Missed
-days need nothing: the next night ingests them in order and trains once, on the newest.
+--from-date 2026-03-28 --to-date 2026-03-30T23:59`; a backfilled day writes lake, features and training sets only
+(docs/operating/backfills.md). Missed days need nothing: the next night ingests them in order and trains once, on the newest.
 """,
 )
 def nightly() -> None:
