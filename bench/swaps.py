@@ -113,8 +113,7 @@ def known(profile: str, market: str) -> Known:
     _, limit, titles = ONLINE_MEMBERS[profile]
     declared = Profile(profile, market, household_id="h1", is_kids=profile == "kid", maturity_limit=min(18, 18 if limit is None else limit),
                        preferred_genres=["drama"], language="en")
-    # Feast hands a rating that is not there (NaN in a list) back as 0
-    history = tuple((title, NOW.timestamp() - 3600.0 * (9 - i), 0.9, 0.0) for i, title in enumerate(titles))
+    history = tuple((title, NOW.timestamp() - 3600.0 * (9 - i), 0.9, float("nan")) for i, title in enumerate(titles))
     fresh = {name: values(name, stamp) for name in PROFILE_FEATURES} if profile == "adult" else {}
     return Known(declared, history, fresh)
 

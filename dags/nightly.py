@@ -6,6 +6,7 @@ from typing import Any
 from airflow.sdk import CronDataIntervalTimetable, dag, task, task_group
 from airflow.sdk.exceptions import AirflowFailException
 
+from contracts import blocked
 from contracts.errors import UsageError
 from contracts.landing import find_interval
 from dags.lib.assets import CANDIDATE
@@ -25,10 +26,9 @@ def landed_folder(ds: str) -> str:
 
 
 def passed(result: dict[str, Any]) -> str:
-    """The candidate's partition key; a blocked one fails with its reasons and opens no question."""
+    """The candidate's partition key; a blocked one fails with the failed gates and the two ways on, and opens no question."""
     if result["verdict"] != "passed":
-        gates = ", ".join(result.get("failed_gates") or ["see its evidence"])
-        raise AirflowFailException(f"{result['release_id']} is blocked, no question is opened: {gates}")
+        raise AirflowFailException(blocked.said(result["release_id"], result["failed_gates"], result["never_overridden"]))
     return f"{result['release_id']}.{result['evaluation']}"
 
 
@@ -53,6 +53,8 @@ which, and why). Its last task adds the candidate as a partition of the `candida
 - **ingest**, **warehouse**: an expectation or a dbt test failed. Nothing was published; yesterday's lake stands.
 - **features.live_quality**: the live release's files are gone or do not load. Restore them, or roll back.
 - **features.materialise**: online rows differ too much from what live was trained on. Yesterday's rows stay.
+- **train.towers**, **index**, **ranker**: *begun with other inputs*: code, recipe or libraries changed since **train.begin**.
+  Clear **train.begin** with downstream: what is there now is built under an id of its own.
 - **judge.judge**: *blocked* names the gates. Nothing is wrong with the night itself: the candidate is not good enough.
 
 Whatever breaks, the live release keeps serving.
@@ -60,8 +62,8 @@ Whatever breaks, the live release keeps serving.
 ### How to rerun
 Clear the failed task (downstream included): every task finds its own earlier work, and a rerun ends with the same
 payload digest. The whole day: clear the run. An earlier day's data: `airflow backfill create --dag-id nightly
---from-date 2026-03-28 --to-date 2026-03-30T23:59`; a backfilled day writes lake, features and training sets only. Missed
-days need nothing: the next night ingests them in order and trains once, on the newest.
+--from-date 2026-03-28 --to-date 2026-03-30T23:59`; a backfilled day writes lake, features and training sets only
+(docs/operating/backfills.md). Missed days need nothing: the next night ingests them in order and trains once, on the newest.
 """,
 )
 def nightly() -> None:

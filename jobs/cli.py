@@ -6,19 +6,24 @@ Imports of the steps stand inside the commands, so that `marquee --help` does no
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from contracts.errors import MarqueeError, UsageError
-from contracts.settings import load
+from contracts.settings import Settings, load
 from jobs import runtime
+
+if TYPE_CHECKING:
+    from jobs.recipes import Recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Marquee: the nightly release train of a streaming service's recommender.")
 land_app = typer.Typer(no_args_is_help=True, help="Bring data in: the landing format is the only way.")
 release_app = typer.Typer(no_args_is_help=True, help="Releases: list, show, build, swap, roll back.")
+lake_app = typer.Typer(no_args_is_help=True, help="Housekeeping of the lake.")
 app.add_typer(land_app, name="land")
+app.add_typer(lake_app, name="lake")
 app.add_typer(release_app, name="release")
 
 Ds = Annotated[str, typer.Option("--ds", help="the night: last day of its landed interval, YYYY-MM-DD")]
@@ -82,6 +87,15 @@ def dbt(context: typer.Context) -> None:
     raise typer.Exit(step.run_for_a_person(load(), context.args))
 
 
+@lake_app.command()
+def tidy(
+    keep_days: Annotated[float, typer.Option(min=1, help="younger snapshots stay, whatever names them")] = 3.0,
+) -> None:
+    """Compact small files, expire snapshots that no tag, night or kept release names, remove files that no snapshot knows."""
+    from jobs.lake import tidy as step
+    runtime.emit(step.run(load(), keep_days))
+
+
 @app.command()
 def examples(ds: Ds) -> None:
     """Point-in-time training rows of the night, from Feast's offline store at the tag."""
@@ -139,16 +153,25 @@ def begin(ds: Ds) -> None:
     runtime.emit(step.run(settings, ds, recipe(settings.recipe)))
 
 
+def _as_begun(release: str) -> tuple[Settings, "Recipe"]:
+    """Settings and recipe of a build step; UsageError where they, or the code, are not those that named the release."""
+    from jobs.recipes import recipe
+    from jobs.release import unchanged
+    settings = load()
+    whole = recipe(settings.recipe)
+    unchanged.require(settings, release, whole)
+    return settings, whole
+
+
 @app.command()
 def towers(
     release: Release,
     force: Annotated[bool, typer.Option("--force", help="train again, even where both towers are there already")] = False,
 ) -> None:
     """Train the two towers; ONNX with parity checks."""
-    from jobs.recipes import recipe
     from jobs.towers import train as step
-    settings = load()
-    runtime.emit(step.run(settings, release, recipe(settings.recipe).towers, force))
+    settings, whole = _as_begun(release)
+    runtime.emit(step.run(settings, release, whole.towers, force))
 
 
 @app.command()
@@ -158,18 +181,16 @@ def index(
 ) -> None:
     """Embed every title, write what serving reads, load the Milvus collection, check it."""
     from jobs.index import build as step
-    from jobs.recipes import recipe
-    settings = load()
-    runtime.emit(step.run(settings, release, recipe(settings.recipe).index, files_only))
+    settings, whole = _as_begun(release)
+    runtime.emit(step.run(settings, release, whole.index, files_only))
 
 
 @app.command()
 def ranker(release: Release) -> None:
     """Train the ranker on the block that retriever and counts have not seen; validation picks it or the blend."""
     from jobs.ranker import train as step
-    from jobs.recipes import recipe
-    settings = load()
-    runtime.emit(step.run(settings, release, recipe(settings.recipe).ranker))
+    settings, whole = _as_begun(release)
+    runtime.emit(step.run(settings, release, whole.ranker))
 
 
 @release_app.command()

@@ -10,18 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from croniter import croniter
 from rich.console import Console
 
+from contracts import blocked
 from contracts.errors import MarqueeError, UsageError
 from contracts.landing import list_intervals
-from contracts.release import State
+from contracts.release import EVIDENCE, State
 from contracts.settings import REPOSITORY, Settings
 from local import airflow_environment, home, services, summary
 from local.airflow_api import Airflow
-from local.night import Follower
+from local.night import Follower, RedRun
 from local.status import service_user
+
+if TYPE_CHECKING:
+    from ledger import ReleaseRow
 
 SOURCES = ("world", "movielens")
 ANSWERS = {"yes": "Approve", "no": "Reject", "ask": ""}
@@ -46,17 +51,30 @@ class Demo:
 def run(settings: Settings, source: str, data: Path | None, recipe: str, approve: str) -> None:
     """Lands, runs `nightly` and `promote` to the end (or to the question: `ask`), prints what is live.
 
-    Raises UsageError for wrong arguments or a home of another source, MarqueeError for a red night.
+    Raises UsageError for wrong arguments or a home of another source, MarqueeError for a red night; of a blocked one
+    everything is shown all the same, and the next call goes on with the next night.
     """
     demo = _agree(settings, source, data, recipe, approve)
     settings = services.start(home.reread(settings))
     ds = _land(settings, demo)
+    summary.show(settings, _run_night(settings, ds, approve))
+
+
+def _run_night(settings: Settings, ds: str, approve: str) -> str:
+    """`nightly` and `promote` to the end, or to the question; returns tonight's candidate. MarqueeError for a red night."""
     with service_user(settings) as airflow:
-        partition = _night(settings, airflow, ds)
+        try:
+            partition = _night(settings, airflow, ds)
+        except RedRun:
+            candidate = _candidate(settings, ds)
+            if candidate is None or candidate.state != State.BLOCKED:
+                raise
+            summary.show(settings, candidate.release_id)
+            raise MarqueeError(f"{_blocked(settings, candidate.release_id)}\n`make demo` goes on with the next night.") from None
         release = partition.rpartition(".")[0]
         if not _went_live(settings, release):
             _question(settings, airflow, partition, approve)
-    summary.show(settings, release)
+    return release
 
 
 def _agree(settings: Settings, source: str, data: Path | None, recipe: str, approve: str) -> Demo:
@@ -105,6 +123,8 @@ def _land(settings: Settings, demo: Demo) -> str:
         console.print(f"[bold]Going on with the night of {ds}[/]")
         return ds
     first = len(intervals) < 2
+    if not first:
+        _say_how_it_ended(settings, str(intervals[-1][0].last))
     console.print(f"[bold]Landing {'history and the first night' if first else 'the next night'}[/] ({_named(demo)})")
     command = ["land", "world", "--recipe", demo.recipe] if demo.source == "world" else ["land", "movielens", demo.data]
     result = _marquee(settings, *command, *([] if first else ["--next"]))
@@ -119,6 +139,32 @@ def _finished(settings: Settings, ds: str) -> bool:
     under_way = {State.BUILDING, State.BUILT, State.JUDGED, State.AWAITING_APPROVAL, State.PROBING, State.FAILED}
     tonight = [row for row in open_ledger(settings).releases() if str(row.day) == ds]
     return bool(tonight) and not any(row.state in under_way for row in tonight)
+
+
+def _candidate(settings: Settings, ds: str) -> "ReleaseRow | None":
+    """The night's newest release."""
+    from ledger import open_ledger
+
+    tonight = [row for row in open_ledger(settings).releases() if str(row.day) == ds]
+    return max(tonight, key=lambda row: row.created_at, default=None)
+
+
+def _say_how_it_ended(settings: Settings, ds: str) -> None:
+    """A night that put nothing live is not passed over in silence."""
+    candidate = _candidate(settings, ds)
+    if candidate.state == State.BLOCKED:
+        console.print(f"[bold yellow]The night of {ds} was blocked:[/] {_blocked(settings, candidate.release_id)}")
+    elif candidate.state in (State.REJECTED, State.EXPIRED):
+        console.print(f"[bold yellow]The night of {ds} put nothing live:[/] {candidate.release_id} {candidate.state}")
+
+
+def _blocked(settings: Settings, release: str) -> str:
+    """The gates that failed, the ways on, and where the report is."""
+    evidence = settings.releases / release / EVIDENCE
+    gates = json.loads((evidence / "gates.json").read_text())["gates"]
+    failed = [gate["name"] for gate in gates if gate["verdict"] == "failed"]
+    fixed = [gate["name"] for gate in gates if not gate["overridable"]]
+    return f"{blocked.said(release, failed, fixed)}\nReport: {(evidence / 'report.html').as_uri()}"
 
 
 def _records(result: dict) -> str:

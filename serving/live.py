@@ -63,7 +63,7 @@ class Source(Protocol):
 
 class Pinned:
     """One given release, for the shadow server: as it was built, without its overlay, which may know what was not known
-    at the moment that is asked about."""
+    at the moment that is asked about (docs/adr/0007)."""
 
     def __init__(self, release: Release, vectors: Vectors):
         self._served, self._vectors = Served(release), vectors

@@ -72,11 +72,12 @@ def enter(ledger: Ledger, manifest: Manifest, before: State, actor: str) -> None
 
 
 def result(folder: Path, manifest: Manifest) -> dict[str, Any]:
-    figures = json.loads((folder / names.EVIDENCE / "metrics.json").read_text())
+    figures, judged = (json.loads((folder / names.EVIDENCE / name).read_text()) for name in ("metrics.json", "gates.json"))
     return {
         "release_id": manifest.release_id, "payload_digest": manifest.payload.payload_digest,
         "evidence_digest": manifest.evidence_digest, "evaluation": manifest.evidence_digest[:10],
         "compared_with": manifest.compared_with, "verdict": manifest.verdict, "failed_gates": manifest.failed_gates,
+        "never_overridden": [gate["name"] for gate in judged["gates"] if not gate["overridable"]],
         "requests": figures["figures"]["requests"],
         NDCG: {name: values[NDCG] for name, values in figures["figures"]["systems"].items()},
         "recall_at_200": figures["figures"]["systems"][CANDIDATE]["recall_at_200"],

@@ -88,6 +88,7 @@ def _write(store: FeatureStore, view: str, table: pa.Table) -> int:
 
 
 def _chunks(table: pa.Table) -> Iterator[pd.DataFrame]:
+    """Lists are NumPy arrays here, in which NaN stays; of a Python list of nothing but NaN, Feast makes zeros."""
     for start in range(0, table.num_rows, CHUNK):
         yield table.slice(start, CHUNK).to_pandas()
 

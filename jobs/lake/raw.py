@@ -103,6 +103,11 @@ def open_journal(settings: Settings, sequence: int, before: dict[str, int | None
     durable.write(_journal(settings), json.dumps({"sequence": sequence, "before": before}))
 
 
+def is_open(settings: Settings) -> bool:
+    """A publication is under way, or was killed."""
+    return _journal(settings).exists()
+
+
 def close_journal(settings: Settings) -> None:
     _journal(settings).unlink(missing_ok=True)
 

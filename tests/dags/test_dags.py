@@ -4,6 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from contracts.settings import REPOSITORY
+
 DAGS = {"nightly", "promote", "launches", "roll_back", "watch", "housekeeping"}
 HEADINGS = ("### Why it exists", "### What breaks", "### How to rerun")
 
@@ -42,6 +44,13 @@ def test_the_night_in_order(parsed):
     assert parsed["dags"]["nightly"]["max_active_runs"] == 1
 
 
+def test_the_lake_is_tidied_of_what_was_collected_and_never_beside_a_nights_spark(parsed):
+    tasks = parsed["dags"]["housekeeping"]["tasks"]
+    assert tasks["collect"]["downstream"] == ["doctor", "tidy"]
+    assert tasks["tidy"]["arguments"] == ["lake", "tidy"]
+    assert tasks["tidy"]["pool"] == parsed["dags"]["nightly"]["tasks"]["warehouse"]["pool"] == "spark"
+
+
 def test_live_is_looked_at_before_anything_learns_from_the_day(parsed):
     """Tonight's online rows have seen the day too."""
     tasks = parsed["dags"]["nightly"]["tasks"]
@@ -58,14 +67,31 @@ def test_a_refresh_goes_live_without_a_person_only_where_the_settings_say_so(par
     assert tasks["judge.undecided"]["downstream"] == ["judge.offer"], "where nobody is asked, no question is opened"
 
 
-def test_a_blocked_night_is_red_with_the_reason_last(parsed):
+def test_a_blocked_night_is_red_with_the_reason_and_both_ways_on_last():
     from airflow.sdk.exceptions import AirflowFailException
 
     from dags.nightly import passed
 
-    assert passed({"verdict": "passed", "release_id": "r", "evaluation": "e"}) == "r.e"
-    with pytest.raises(AirflowFailException, match=r"^r is blocked, no question is opened: not_worse_than_live, answered$"):
-        passed({"verdict": "blocked", "release_id": "r", "evaluation": "e", "failed_gates": ["not_worse_than_live", "answered"]})
+    result = {"verdict": "passed", "release_id": "r", "evaluation": "e", "failed_gates": [], "never_overridden": ["ineligible"]}
+    assert passed(result) == "r.e"
+    with pytest.raises(AirflowFailException) as red:
+        passed(result | {"verdict": "blocked", "failed_gates": ["not_worse_than_live", "answered"]})
+    last = str(red.value).splitlines()[-1]
+    assert last.startswith("r is blocked, no question is opened; failed: not_worse_than_live, answered.")
+    assert "docs/runbooks/red-night.md" in last
+    assert "`marquee release request-override r --gate not_worse_than_live --gate answered --reason" in last
+
+
+def test_no_override_is_offered_of_a_safety_gate():
+    from contracts.blocked import RUNBOOK, said
+
+    text = said("r", ["ineligible", "answered"], ["ineligible", "maturity"])
+    assert "request-override" not in text
+    assert "nobody can let ineligible pass" in text
+    assert (REPOSITORY / RUNBOOK).is_file()
+
+
+def test_launches_wait_for_nothing_of_the_night(parsed):
     assert parsed["dags"]["launches"]["schedule"] != "NullTimetable", "launches do not wait for the night"
     assert parsed["dags"]["launches"]["tasks"]["launches"]["pool"] == "launches", "and not for its pools"
 

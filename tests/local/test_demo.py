@@ -1,12 +1,17 @@
-"""The demo's arguments, and a home's loyalty to the demo that it began with."""
+"""The demo's arguments, a home's loyalty to the demo that it began with, and what is said of a blocked night."""
 
+import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from contracts.errors import UsageError
+from contracts.errors import MarqueeError, UsageError
+from contracts.release import State
 from contracts.settings import Settings
+from ledger import open_ledger
 from local import demo, home
+from local.night import RedRun
 
 
 @pytest.fixture
@@ -56,3 +61,64 @@ def test_a_night_has_the_interval_that_the_schedule_would_give_it(settings):
     }
     with pytest.raises(UsageError, match="future"):
         demo.interval(settings, "2999-01-01")
+
+
+RELEASE, NIGHT = "2026-03-31-aaaaaaaaaa", "2026-03-31"
+
+
+@pytest.fixture
+def red_night(settings, monkeypatch) -> list[str]:
+    """A demo whose night ends red, with a candidate that waits to be judged; what `summary.show` was asked to show."""
+    shown: list[str] = []
+
+    def red(*_):
+        raise RedRun("nightly: task judge.judge failed")
+
+    monkeypatch.setattr(demo.services, "start", lambda settings: settings)
+    monkeypatch.setattr(demo, "service_user", lambda settings: nullcontext())
+    monkeypatch.setattr(demo, "_night", red)
+    monkeypatch.setattr(demo.summary, "show", lambda settings, release: shown.append(release))
+    for ds in ("2026-03-30", NIGHT):
+        (settings.landing / ds).mkdir(parents=True)
+        (settings.landing / ds / "_landed.json").write_text(json.dumps({"format_version": 1, "source": "world", "first": ds, "last": ds}))
+    demo_file = settings.home / demo.DEMO_FILE
+    demo_file.write_text(json.dumps({"source": "world", "recipe": "nano", "data": None}))
+    ledger = open_ledger(settings)
+    ledger.begin(RELEASE, NIGHT, "begin")
+    ledger.move(RELEASE, State.BUILT, "seal")
+    return shown
+
+
+def block(settings: Settings) -> None:
+    open_ledger(settings).move(RELEASE, State.BLOCKED, "judge", "failed: answered")
+    evidence = settings.releases / RELEASE / "evidence"
+    evidence.mkdir(parents=True)
+    gates = [{"name": "answered", "verdict": "failed", "overridable": True}, {"name": "ineligible", "verdict": "passed", "overridable": False}]
+    (evidence / "gates.json").write_text(json.dumps({"gates": gates}))
+
+
+def test_a_blocked_night_says_which_gates_and_what_to_do_and_fails(settings, red_night):
+    block(settings)
+    with pytest.raises(MarqueeError) as failed:
+        demo._run_night(settings, NIGHT, "yes")
+    said = str(failed.value)
+    assert f"{RELEASE} is blocked, no question is opened; failed: answered." in said
+    assert "request-override" in said
+    assert (settings.releases / RELEASE / "evidence" / "report.html").as_uri() in said
+    assert said.endswith("`make demo` goes on with the next night.")
+    assert red_night == [RELEASE]
+
+
+def test_a_night_that_is_red_for_another_reason_says_that(settings, red_night):
+    with pytest.raises(RedRun, match=r"judge\.judge failed"):
+        demo._run_night(settings, NIGHT, "yes")
+    assert red_night == []
+
+
+def test_the_next_night_begins_with_how_the_last_one_ended(settings, red_night, monkeypatch, capsys):
+    block(settings)
+    monkeypatch.setattr(demo, "_marquee", lambda settings, *arguments: {"ds": arguments[-1]})
+    assert demo._land(settings, demo.Demo("world", "nano")) == "--next"
+    said = capsys.readouterr().err
+    assert f"The night of {NIGHT} was blocked: {RELEASE}" in said
+    assert "failed: answered." in said

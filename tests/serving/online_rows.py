@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 
 from contracts.marts import PROFILE_FEATURES
@@ -26,9 +27,10 @@ def write_online_rows(settings: Settings) -> None:
     frame = pd.DataFrame(rows)
     frame["maturity_limit"] = frame["maturity_limit"].astype("Int32")
     store.write_to_online_store("profile_declared", frame)
+    # arrays, as the job writes them: of a Python list of nothing but NaN, Feast makes zeros
     history = [{"profile_id": name, "history_title_ids": list(titles),
                 "history_times": [NOW.timestamp() - 3600.0 * (9 - i) for i in range(len(titles))],
-                "history_completion": [0.9] * len(titles), "history_rating": [float("nan")] * len(titles),
+                "history_completion": np.full(len(titles), 0.9), "history_rating": np.full(len(titles), np.nan),
                 "watched_title_ids": list(titles), "history_at": stamp, "feature_time": stamp, "known_at": stamp}
                for name, (_, _, titles) in ONLINE_MEMBERS.items() if titles]
     store.write_to_online_store("profile_history", pd.DataFrame(history))

@@ -23,6 +23,7 @@ def test_a_members_rows_come_together(feast):
     assert who.known
     assert (who.profile.market, who.profile.maturity_limit, who.profile.household_id) == ("de", 18, "h1")
     assert list(who.history.title_ids) == ["t003", "t005", "t008"]
+    assert np.isnan(who.history.rating).all(), "unknown, as in training, rather than 0"
     assert who.watched == {"t003", "t005", "t008"}
     assert set(who.aggregates) == set(PROFILE_FEATURES)
     assert who.aggregates["top_genres_30d"] == ["drama", "crime"]

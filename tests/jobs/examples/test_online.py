@@ -4,19 +4,24 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from contracts.errors import MarqueeError
+from contracts.query import Context, History, Profile, query_inputs
 from contracts.release import State
+from contracts.settings import Settings
 from feature_repo.feature_services import ONLINE_REFERENCES
 from feature_repo.feature_views import profile_history
-from feature_repo.store import open_store
+from feature_repo.store import apply, open_store
 from jobs import distribution
 from jobs.examples import online
 from jobs.examples.population import newest, online_rows, profile_path
 from jobs.lake import read
 from ledger import open_ledger
+from serving.hydrate import FeastHydrator
+from serving.member import Ask
 
 from .small_lake import DAY, DS, HOUR
 
@@ -145,6 +150,42 @@ def test_newest_row_by_hand():
     assert math.isnan(found["a"]["history_completion"][1]), "Feast's lists hold no nulls"
     assert found["c"]["feature_time"] == DAY
     assert found["c"]["history_at"] is None
+
+
+@pytest.mark.parametrize("ratings", [
+    [[None, None], [None]], [[None, 4.0], [None]], [[1.0, None], [5.0]], [[None, None], []],
+], ids=["none known", "one known", "two known", "no play"])
+def test_the_tower_reads_of_the_online_store_what_it_reads_of_the_lake(tmp_path, ratings):
+    """Unknown ratings and completions are unknown on both sides of the real store, whatever else is in their chunk."""
+    settings = Settings(_env_file=None, home=tmp_path)
+    lists = pa.list_(pa.float64())
+    plays = [len(row) for row in ratings]
+    mart = pa.table({
+        "profile_id": ["p0", "p1"], "feature_time": [DAY, DAY], "known_at": [DAY, DAY],
+        "history_title_ids": [[f"t{i}" for i in range(n)] for n in plays],
+        "history_times": pa.array([[1000.0 * i for i in range(n)] for n in plays], lists),
+        "history_completion": pa.array([[None] * n for n in plays], lists), "history_rating": pa.array(ratings, lists),
+        "watched_title_ids": [["t0"], ["t0"]],
+    })
+    store = open_store(settings, offline=False)
+    apply(store, always=True)
+    online._write(store, "profile_history", newest(mart, mart.select(["profile_id"]), profile_history, DAY))
+    hydrator = FeastHydrator(settings, budget_seconds=10)
+    hydrator.refresh()
+    try:
+        for row in mart.to_pylist():
+            served = hydrator.hydrate(Ask(row["profile_id"], DAY)).history
+            unknown = {name: [math.nan if value is None else value for value in row[name]] for name in ("history_completion", "history_rating")}
+            lake = History(row["history_title_ids"], row["history_times"], unknown["history_completion"], unknown["history_rating"])
+            assert list(served.title_ids) == list(lake.title_ids)
+            for name, expected in tower_reads(lake).items():
+                np.testing.assert_array_equal(tower_reads(served)[name], expected, err_msg=name)
+    finally:
+        hydrator.close()
+
+
+def tower_reads(history: History) -> dict[str, np.ndarray]:
+    return query_inputs(history, np.ones((len(history), 4), np.float32), Profile("p", "DE"), Context(DAY), 8)
 
 
 def test_limits_come_from_the_caller(fresh):

@@ -26,7 +26,7 @@ from contracts.query import ITEM_INPUTS, ITEM_OUTPUT, QUERY_INPUTS, QUERY_OUTPUT
 from contracts.release import Manifest, Payload, Provenance, RankerSpec, ReleaseSpec, State, collection_name
 from contracts.settings import Settings
 from contracts.tags import TagRecord
-from jobs.release import begin, inputs, rebuild, retraining, seal
+from jobs.release import begin, inputs, rebuild, retraining, seal, unchanged
 from jobs.release.ask import asked
 from ledger import Ledger, open_ledger
 
@@ -133,7 +133,7 @@ def code(monkeypatch, tmp_path):
     root = tmp_path / "repository"
     for folder in inputs.CODE:
         (root / folder).mkdir(parents=True)
-    for module in (begin, rebuild, retraining):
+    for module in (begin, rebuild, retraining, unchanged):
         monkeypatch.setattr(module, "REPOSITORY", root)
     return root
 

@@ -9,10 +9,11 @@ from contracts import release as names
 from contracts.errors import MarqueeError
 from contracts.marts import tag_name
 from contracts.release import Payload, Provenance, payload_digest
+from contracts.settings import REPOSITORY
 from contracts.tags import tag_file, training_file
 from jobs.lake import read
 from jobs.recipes import nano
-from jobs.release import begin, files, rebuild
+from jobs.release import begin, files, inputs, rebuild
 from tests.jobs.ranker.ranker_world import DAY, World
 
 DS = str(DAY)
@@ -103,9 +104,12 @@ def test_a_release_that_was_never_sealed_has_nothing_to_compare_with(made):
         rebuild.run(settings, provenance.release_id)
 
 
-def test_a_step_that_fails_says_why_and_leaves_nothing(made):
-    """The towers' command runs for real, on a lake without profiles."""
+def test_a_step_that_fails_says_why_and_leaves_nothing(made, monkeypatch):
+    """The towers' command runs for real, by the real code, on a lake without profiles."""
     settings, provenance = made
+    monkeypatch.setattr(rebuild, "REPOSITORY", REPOSITORY)
+    provenance = provenance.model_copy(update={"code": inputs.code_hash(REPOSITORY)})
+    files.write(settings.releases / provenance.release_id / names.PROVENANCE, provenance)
     before = {path: path.stat().st_mtime_ns for path in (settings.releases / provenance.release_id).rglob("*")}
     with pytest.raises(MarqueeError, match=r"towers failed: .*no table marts\.dim_profile_version"):
         rebuild.run(settings, provenance.release_id)
