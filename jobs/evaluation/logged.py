@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from contracts.settings import Settings
 from contracts.tags import TagRecord
+from jobs import attention
 from jobs.evaluation.config import JudgeConfig
 from jobs.lake import read
 
@@ -58,28 +59,19 @@ def load(settings: Settings, record: TagRecord, tag: str, config: JudgeConfig) -
     shown = read.table(settings, "marts.fct_impression", tag, columns, _between(start, end))
     explored = read.table(settings, "marts.fct_impression", tag, ("position", "engagement"),
                           f"explored = true and event_time < '{end.isoformat()}'")
-    return from_impressions(shown, attention(explored), config)
+    return from_impressions(shown, attention_of(explored), config)
 
 
 def _between(start: datetime, end: datetime) -> str:
     return f"event_time >= '{start.isoformat()}' and event_time < '{end.isoformat()}'"
 
 
-def attention(explored: pa.Table) -> np.ndarray:
-    """(S,) how likely place 1..S is looked at, relative to place 1: rates of engagement by place over exploration slots,
-    whose titles are drawn alike for every place, made non-increasing. All ones where too few were engaged with to tell."""
-    from sklearn.isotonic import IsotonicRegression
-
-    position_N, engaged_N = _numbers(explored["position"]), _numbers(explored["engagement"]) >= ENGAGED
-    there = position_N >= 1
-    places_N = position_N[there].astype(np.int64)
-    shown_S, engaged_S = np.bincount(places_N), np.bincount(places_N, engaged_N[there])
-    shown_S, engaged_S = shown_S[1:], engaged_S[1:]
-    if engaged_S.sum() < len(engaged_S) or not len(engaged_S):
-        return np.ones(max(1, len(engaged_S)))
-    rate_S = IsotonicRegression(increasing=False).fit_transform(
-        np.arange(len(shown_S)), engaged_S / np.maximum(shown_S, 1), sample_weight=np.maximum(shown_S, 1e-9))
-    return np.maximum(rate_S / rate_S[0], MIN_ATTENTION)
+def attention_of(explored: pa.Table) -> np.ndarray:
+    """(S,) how likely place 1..S is looked at, relative to place 1, from exploration slots; all alike where too few of them
+    were engaged with to tell."""
+    engaged_N = _numbers(explored["engagement"]) >= ENGAGED
+    curve_S = attention.estimate(_numbers(explored["position"]), engaged_N, np.ones(explored.num_rows, bool)).curve
+    return np.maximum(curve_S, MIN_ATTENTION)
 
 
 def from_impressions(shown: pa.Table, attention_S: np.ndarray, config: JudgeConfig) -> LoggedSlates:

@@ -63,7 +63,7 @@ def shuffled() -> np.ndarray:
 
 def labels_of(table: pa.Table) -> logged.LoggedSlates:
     explored = table.filter(table["explored"])
-    return logged.from_impressions(table, logged.attention(explored), CONFIG)
+    return logged.from_impressions(table, logged.attention_of(explored), CONFIG)
 
 
 def test_plays_favour_whoever_ranked_and_corrected_labels_do_not(shuffled):
@@ -103,11 +103,11 @@ def test_equals_are_not_told_apart_whoever_ranked(shuffled):
 
 def test_attention_is_read_from_exploration_slots(shuffled):
     table = night(shuffled, 20_000, 3)
-    curve = logged.attention(table.filter(table["explored"]))
+    curve = logged.attention_of(table.filter(table["explored"]))
     assert curve[0] == 1.0
     assert (np.diff(curve) <= 0).all()
     assert curve == pytest.approx(ATTENTION, abs=0.12)
-    assert (logged.attention(table.slice(0, 0)) == 1).all()
+    assert (logged.attention_of(table.slice(0, 0)) == 1).all()
 
 
 def test_the_share_of_each_release_is_counted_by_slates(shuffled):
