@@ -12,9 +12,10 @@ class TowersConfig:
     seed: int = 7
 
     # model
+    query: str = "transformer"  # or `pooled`: averages that decay with recency in place of attention
     dimension: int = 64
     layers: int = 2
-    heads: int = 2
+    heads: int = 2  # of a pooled tower: each with a half-life of its own
     feed_forward: int = 128
     history_length: int = 200
     dropout: float = 0.2
@@ -43,6 +44,8 @@ class TowersConfig:
     def __post_init__(self) -> None:
         if self.dimension % self.heads:
             raise UsageError(f"towers: dimension {self.dimension} is not a multiple of heads {self.heads}")
+        if self.query not in ("transformer", "pooled"):
+            raise UsageError(f"towers: query {self.query!r}; there are transformer, pooled")
         if self.loss not in ("auto", "full", "sampled"):
             raise UsageError(f"towers: loss {self.loss!r}; there are auto, full, sampled")
 
