@@ -4,9 +4,11 @@ a title that arrives later. Hashed features need no vocabulary file: a new genre
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,10 @@ import numpy as np
 TEXT, GENRES, CREDITS, OTHER = 512, 64, 256, 32
 YEARS = np.arange(1920, 2041, 10)
 CONTENT_WIDTH = TEXT + GENRES + CREDITS + OTHER + len(YEARS) + 3
+"""With hashed words; another text encoder has another width."""
+
+ROWS_AT_ONCE = 4096
+"""Titles whose words are held together."""
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _COMMON = frozenset(
@@ -69,17 +75,21 @@ def epoch_seconds(moment: datetime | None) -> float | None:
     return moment and (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _hashed(words: Iterable[str], width: int) -> np.ndarray:
-    """Signed feature hashing (Weinberger et al., 2009) with sublinear counts, L2-normalised."""
-    out = np.zeros(width, np.float32)
-    counts: dict[str, int] = {}
-    for word in words:
-        counts[word] = counts.get(word, 0) + 1
-    for word, count in counts.items():
-        code = zlib.crc32(word.encode())
-        out[code % width] += (1.0 if (code >> 31) & 1 else -1.0) * (1.0 + np.log(count))
-    norm = float(np.linalg.norm(out))
-    return out / norm if norm else out
+@lru_cache(2**18)
+def _code(word: str) -> int:
+    return zlib.crc32(word.encode())
+
+
+def _hashed(words_N: Sequence[Iterable[str]], width: int) -> np.ndarray:
+    """(N,width) float32: signed feature hashing (Weinberger et al., 2009) with sublinear counts, rows L2-normalised."""
+    counts_N = [Counter(words) for words in words_N]
+    row = np.repeat(np.arange(len(counts_N)), [len(counts) for counts in counts_N])
+    code = np.array([_code(word) for counts in counts_N for word in counts], np.int64)
+    count = np.array([count for counts in counts_N for count in counts.values()], np.float64)
+    out = np.zeros((len(counts_N), width), np.float32)
+    np.add.at(out, (row, code % width), (np.where(code >> 31 & 1, 1.0, -1.0) * (1.0 + np.log(count))).astype(np.float32))
+    norm = np.linalg.norm(out, axis=1, keepdims=True)
+    return out / np.where(norm > 0, norm, 1.0)
 
 
 def words(text: str) -> list[str]:
@@ -87,30 +97,47 @@ def words(text: str) -> list[str]:
     return [w[:6] for w in _WORD.findall(text.lower()) if w not in _COMMON]
 
 
+@dataclass(frozen=True)
+class TextEncoder:
+    """Texts to (N,width) float32 rows of norm 1 (0 for a text that says nothing)."""
+
+    name: str
+    width: int
+    encode: Callable[[Sequence[str]], np.ndarray]
+
+
+HASHED_WORDS = TextEncoder("hashed words", TEXT, lambda texts: _hashed([words(text) for text in texts], TEXT))
+
+
 def content_features(content: Content) -> np.ndarray:
     """(F,) float32, F = CONTENT_WIDTH."""
-    year = np.exp(-0.5 * ((YEARS - content.year) / 7.0) ** 2) if content.year else np.zeros(len(YEARS))
-    scalars = [
-        (content.maturity if content.maturity is not None else 18) / 18.0,
-        np.log1p(content.runtime_minutes or 0.0) / 6.0,
-        1.0,
-    ]
-    other = [f"language={content.language}", f"kind={content.kind}"]
-    other += [f"series={content.series_id}"] if content.series_id else []
-    parts = (
-        _hashed(words(f"{content.name} {content.synopsis}"), TEXT),
-        _hashed([g.lower() for g in content.genres or ()], GENRES),
-        _hashed([c.lower() for c in content.credits or ()], CREDITS),
-        _hashed(other, OTHER),
-        year,
-        scalars,
-    )
-    return np.concatenate(parts).astype(np.float32)
+    return content_matrix([content])[0]
 
 
-def content_matrix(contents: Sequence[Content]) -> np.ndarray:
-    """(N,F) float32, row by row."""
-    out = np.zeros((len(contents), CONTENT_WIDTH), np.float32)
-    for i, content in enumerate(contents):
-        out[i] = content_features(content)
+def content_matrix(contents: Sequence[Content], text: TextEncoder = HASHED_WORDS) -> np.ndarray:
+    """(N,F) float32, row by row; F = content_width(text)."""
+    out = np.empty((len(contents), content_width(text)), np.float32)
+    for start in range(0, len(contents), ROWS_AT_ONCE):
+        some = contents[start : start + ROWS_AT_ONCE]
+        out[start : start + len(some)] = np.concatenate(_parts(some, text), axis=1)
     return out
+
+
+def content_width(text: TextEncoder) -> int:
+    return CONTENT_WIDTH - TEXT + text.width
+
+
+def _parts(contents: Sequence[Content], text: TextEncoder) -> tuple[np.ndarray, ...]:
+    """The groups of features side by side, (N,·) each."""
+    year = np.array([[content.year or np.nan] for content in contents])
+    scalars = [[(content.maturity if content.maturity is not None else 18) / 18.0, np.log1p(content.runtime_minutes or 0.0) / 6.0, 1.0]
+               for content in contents]
+    return (
+        text.encode([f"{content.name} {content.synopsis}" for content in contents]),
+        _hashed([[g.lower() for g in content.genres or ()] for content in contents], GENRES),
+        _hashed([[c.lower() for c in content.credits or ()] for content in contents], CREDITS),
+        _hashed([[f"language={content.language}", f"kind={content.kind}",
+                  *([f"series={content.series_id}"] if content.series_id else [])] for content in contents], OTHER),
+        np.nan_to_num(np.exp(-0.5 * ((YEARS - year) / 7.0) ** 2)),
+        np.array(scalars, np.float32),
+    )

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from contracts.content import CONTENT_WIDTH, Content, content_matrix
+from contracts.content import Content, content_matrix, content_width
 from contracts.errors import MarqueeError, UsageError
 from contracts.query import ID_TITLES, ITEM_INPUTS, ITEM_OUTPUT
+from jobs import text
 
 
 class Embedder:
-    """The item tower on the chosen device: CUDA where onnxruntime has it and the settings allow it."""
+    """The item tower on the chosen device: CUDA where onnxruntime has it and the settings allow it. Raises UsageError
+    where the text encoder that it was trained with is not to be had here."""
 
     def __init__(self, tower: Path, device: str = "auto", threads: int = 1) -> None:
         if not tower.is_file():
@@ -29,10 +31,12 @@ class Embedder:
             raise UsageError("MARQUEE_DEVICE=cuda, but this onnxruntime has no CUDA provider; install onnxruntime-gpu or say auto")
         providers = [cuda] if has_cuda and device != "cpu" else []
         self.session = onnxruntime.InferenceSession(str(tower), options, providers=[*providers, "CPUExecutionProvider"])
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.text = text.encoder_of(metadata)
         width = self.session.get_inputs()[0].shape[1]
-        if width != CONTENT_WIDTH:
-            raise MarqueeError(f"{tower} reads content of width {width}, this code makes {CONTENT_WIDTH}: train the towers again")
-        self.id_titles: list[str] = json.loads(self.session.get_modelmeta().custom_metadata_map[ID_TITLES])
+        if width != content_width(self.text):
+            raise MarqueeError(f"{tower} reads content of width {width}, this code makes {content_width(self.text)}: train the towers again")
+        self.id_titles: list[str] = json.loads(metadata[ID_TITLES])
 
     def embed(
         self, contents: Sequence[Content], id_index: np.ndarray, batch: int,
@@ -44,7 +48,7 @@ class Embedder:
         parts = []
         for start in watch(range(0, len(contents), batch)):
             rows = slice(start, start + batch)
-            inputs = dict(zip(ITEM_INPUTS, (content_matrix(contents[rows]), id_index[rows].astype(np.int64))))
+            inputs = dict(zip(ITEM_INPUTS, (content_matrix(contents[rows], self.text), id_index[rows].astype(np.int64))))
             parts.append(self.session.run([ITEM_OUTPUT], inputs)[0])
         vectors_ND = np.concatenate(parts)
         wrong = np.flatnonzero(~(np.abs(np.linalg.norm(vectors_ND, axis=1) - 1.0) < 1e-3))

@@ -62,7 +62,13 @@ def large() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (nano, demo, movielens, large)}
+def pooled() -> Recipe:
+    """A large catalogue or no GPU: the cheap query tower, which pools histories instead of attending to them."""
+    # what a place far back adds is little, and costs a pass over all places
+    return Recipe("pooled", towers=TowersConfig(query="pooled", heads=4, history_length=64, epochs=4, tokens_per_batch=4096))
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (nano, demo, movielens, large, pooled)}
 
 
 def recipe(name: str) -> Recipe:

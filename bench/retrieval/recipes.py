@@ -27,6 +27,11 @@ def wide(data: Dataset, ordered: bool, seed: int) -> TowersConfig:
     return _sized(data, ordered, seed, layers=2, dimension=128, feed_forward=256)
 
 
+def pooled(data: Dataset, ordered: bool, seed: int) -> TowersConfig:
+    """The cheap tower: averages that decay with recency in place of attention."""
+    return _sized(data, ordered, seed, query="pooled", heads=4)
+
+
 def quick(data: Dataset, ordered: bool, seed: int) -> TowersConfig:
     """A quarter of the epochs: for a look."""
     config = asdict(transformer(data, ordered, seed))
@@ -44,7 +49,7 @@ def _sized(data: Dataset, ordered: bool, seed: int, **more) -> TowersConfig:
     )
 
 
-RECIPES: dict[str, Callable[[Dataset, bool, int], TowersConfig]] = {f.__name__: f for f in (transformer, wide, quick)}
+RECIPES: dict[str, Callable[[Dataset, bool, int], TowersConfig]] = {f.__name__: f for f in (transformer, wide, pooled, quick)}
 
 
 def recipe(name: str) -> Callable[[Dataset, bool, int], TowersConfig]:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from contracts.content import HASHED_WORDS
 from contracts.errors import UsageError
+from jobs.text import check_name
 
 
 @dataclass(frozen=True)
@@ -12,13 +14,17 @@ class TowersConfig:
     seed: int = 7
 
     # model
+    query: str = "transformer"  # or `pooled`: averages that decay with recency in place of attention
     dimension: int = 64
     layers: int = 2
-    heads: int = 2
+    heads: int = 2  # of a pooled tower: each with a half-life of its own
     feed_forward: int = 128
     history_length: int = 200
     dropout: float = 0.2
     ordered: bool = True  # False: histories are sets; no places, no gaps, and another order in each epoch
+
+    # of titles' texts: `hashed words` or `sentence-transformers:<model>`, see jobs/text.py
+    text_encoder: str = HASHED_WORDS.name
 
     # training
     epochs: int = 8
@@ -43,6 +49,9 @@ class TowersConfig:
     def __post_init__(self) -> None:
         if self.dimension % self.heads:
             raise UsageError(f"towers: dimension {self.dimension} is not a multiple of heads {self.heads}")
+        check_name(self.text_encoder)
+        if self.query not in ("transformer", "pooled"):
+            raise UsageError(f"towers: query {self.query!r}; there are transformer, pooled")
         if self.loss not in ("auto", "full", "sampled"):
             raise UsageError(f"towers: loss {self.loss!r}; there are auto, full, sampled")
 

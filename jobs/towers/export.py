@@ -27,6 +27,7 @@ from contracts.query import (
     PROFILE_WIDTH,
     QUERY_INPUTS,
     QUERY_OUTPUT,
+    TEXT_ENCODER,
 )
 from contracts.release import ITEM_TOWER, QUERY_TOWER, file_entry
 from jobs.towers.config import TowersConfig
@@ -42,14 +43,15 @@ Rows = dict[str, np.ndarray]
 def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: Path) -> dict[str, float]:
     """Writes item_tower.onnx and query_tower.onnx into `folder` and returns the largest difference of each.
 
-    The item tower carries its own vocabulary (metadata `id_titles`), the query tower the item tower's hash: it reads
-    vectors of no other. Raises MarqueeError where a difference exceeds
-    PARITY; nothing is left under the final names then.
+    The item tower carries its own vocabulary (metadata `id_titles`) and its text encoder's name, the query tower the item
+    tower's hash: it reads vectors of no other. Raises MarqueeError where a difference exceeds PARITY; nothing is left
+    under the final names then.
     """
     towers = towers.cpu().eval()
     item, query = (folder / f".{name}.new" for name in (ITEM_TOWER, QUERY_TOWER))
-    examples_of_items, examples_of_queries = item_examples(len(id_titles)), query_examples(config)
-    _write(towers.item, examples_of_items, ITEM_OUTPUT, {ID_TITLES: id_titles}, item)
+    examples_of_items = item_examples(len(id_titles), towers.item.content.in_features)
+    examples_of_queries = query_examples(config)
+    _write(towers.item, examples_of_items, ITEM_OUTPUT, {ID_TITLES: id_titles, TEXT_ENCODER: config.text_encoder}, item)
     _write(towers.query, examples_of_queries, QUERY_OUTPUT, {ITEM_TOWER_OF: file_entry(item).sha256}, query)
     differences = {ITEM_TOWER: parity(towers.item, item, examples_of_items),
                    QUERY_TOWER: parity(towers.query, query, examples_of_queries)}
@@ -58,10 +60,10 @@ def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: P
     return differences
 
 
-def item_examples(id_titles: int) -> Rows:
+def item_examples(id_titles: int, content_width: int = CONTENT_WIDTH) -> Rows:
     """Titles with an id, without one, and without any content."""
     random = np.random.default_rng(0)
-    content = random.normal(0, 0.2, (4, CONTENT_WIDTH)).astype(np.float32)
+    content = random.normal(0, 0.2, (4, content_width)).astype(np.float32)
     content[3] = 0.0
     return dict(zip(ITEM_INPUTS, (content, np.array([0, id_titles, min(1, id_titles), 0], np.int64))))
 

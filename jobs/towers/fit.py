@@ -116,11 +116,12 @@ class Trainer:
         self.profile_VP = torch.as_tensor(data.versions.features, device=device)
         self.context_RC = torch.as_tensor(context_table(), device=device)
         self.rows = torch.as_tensor(self.rows_T, device=device)
-        self.content_TF = self.content_AF[self.rows]
         self.trained_A = self.id_index_A - 1  # row among the trained titles; -1 for the others
         counts = np.bincount(id_index_A[self.windows.target] - 1, minlength=len(self.rows_T))
         self.frequency_T = torch.as_tensor(counts / counts.sum(), dtype=torch.float32, device=device)
-        self.towers = Towers(config, len(self.rows_T), data.content_AF.shape[1]).to(device)
+        # a step of a sampled loss touches a few thousand ids: on a CPU moving all of them would take longer than all else
+        self.sparse_ids = not config.uses_full_softmax(len(self.rows_T)) and device.type == "cpu"
+        self.towers = Towers(config, len(self.rows_T), data.content_AF.shape[1], self.sparse_ids).to(device)
         self.random = np.random.default_rng(config.seed)
 
     def _windows(self, span: np.ndarray, is_trained_A: np.ndarray | None = None) -> Windows:
@@ -144,10 +145,9 @@ class Trainer:
         """Trains for the configured epochs and keeps the one with the best recall on the holdout (the last, without)."""
         plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
         total = max(self.config.epochs * len(plan), 1)
-        optimiser = torch.optim.AdamW(self.towers.parameters(), lr=self.config.learning_rate, betas=(0.9, 0.98),
-                                      weight_decay=self.config.weight_decay)
+        dense, optimisers = self._optimisers()
         warm_up = min(self.config.warm_up_steps, max(total // 10, 1))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm_up, total))
+        schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm_up, total)) for optimiser in optimisers]
         curve: list[Epoch] = []
         best, best_weights = 0, None
         for epoch in range(self.config.epochs):
@@ -156,11 +156,11 @@ class Trainer:
             losses = []
             for chosen in watch(plan, f"epoch {epoch + 1}/{self.config.epochs}"):
                 loss = self.loss(make_batch(self.data.plays, self.windows, chosen))
-                optimiser.zero_grad()
+                self.towers.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.towers.parameters(), GRADIENT_NORM)
-                optimiser.step()
-                schedule.step()
+                torch.nn.utils.clip_grad_norm_(dense, GRADIENT_NORM)
+                for stepping in (*optimisers, *schedules):
+                    stepping.step()
                 losses.append(loss.detach())
             curve.append(Epoch(float(torch.stack(losses).mean()), self.recall()))
             if best_weights is None or (curve[-1].recall or 0.0) >= (curve[best].recall or 0.0):
@@ -170,6 +170,15 @@ class Trainer:
             self.towers.load_state_dict(best_weights)
         return Fitted(self.towers.eval(), [self.data.title_ids[row] for row in self.rows_T], curve, best,
                       self.windows.labels, self.validation.labels, self.popularity_recall())
+
+    def _optimisers(self) -> tuple[list[Tensor], list[torch.optim.Optimizer]]:
+        """The parameters with dense gradients, and what moves them and the sparse ones (the moments of an id stand still
+        where it is not used, and it does not decay)."""
+        sparse = [self.towers.item.id.weight] if self.sparse_ids else []
+        dense = [p for p in self.towers.parameters() if not any(p is other for other in sparse)]
+        options = {"lr": self.config.learning_rate, "betas": (0.9, 0.98)}
+        adam = torch.optim.AdamW(dense, weight_decay=self.config.weight_decay, **options)
+        return dense, [adam, *([torch.optim.SparseAdam(sparse, **options)] if sparse else [])]
 
     def _draw_an_order(self) -> None:
         """Each profile's plays to learn from change places, so that every label is predicted from another part of them."""
@@ -196,22 +205,20 @@ class Trainer:
         local_BL = history_BL.clone()
         local_BL[history_BL >= 0] = place[len(target_N) + len(negative_U) :]
         query_ND = self._queries(batch, local_BL, vectors_ND)
-        target_ND, negative_UD = F.embedding(place[: len(target_N) + len(negative_U)], vectors_ND).split(
-            [len(target_N), len(negative_U)])
-        return sampled_softmax(query_ND, target_ND, negative_UD, target_N, negative_U, self.frequency_T,
-                               self.config.temperature)
+        column_M = place[: len(target_N) + len(negative_U)]
+        return sampled_softmax(query_ND, F.embedding(column_M, vectors_ND), needed[column_M], self.frequency_T, self.config.temperature)
 
     def _item_vectors(self, trained: Tensor) -> Tensor:
         """(N,D) training vectors of trained titles, some of them from content alone."""
         masked = torch.as_tensor(self.random.random(len(trained)) < self.config.id_masking, device=self.device)
-        return self.towers.item(self.content_TF[trained], torch.where(masked, 0, trained + 1))
+        return self.towers.item(self.content_AF[self.rows[trained]], torch.where(masked, 0, trained + 1))
 
     def _queries(self, batch: Batch, row_BL: Tensor, vectors_TD: Tensor) -> Tensor:
         """(N,D) one query a label; `row_BL` are rows of `vectors_TD`, -1 for padding."""
-        padded = torch.cat([vectors_TD.new_zeros(1, vectors_TD.shape[1]), vectors_TD])
-        event_BL = self._on_device(batch.event_BL)
-        features_BLE = self.features_EX[event_BL] * (row_BL >= 0)[..., None]
-        state_BSD = self.towers.query.states(F.embedding(row_BL + 1, padded), features_BLE,
+        valid_BL1 = (row_BL >= 0)[..., None]
+        vectors_BLD = F.embedding(row_BL.clamp(min=0), vectors_TD) * valid_BL1
+        features_BLE = self.features_EX[self._on_device(batch.event_BL)] * valid_BL1
+        state_BSD = self.towers.query.states(vectors_BLD, features_BLE,
                                              self.profile_VP[self._on_device(batch.profile_row_B)])
         place_N = self._on_device(batch.label_row_N * state_BSD.shape[1] + batch.position_N)
         state_ND = F.embedding(place_N, state_BSD.flatten(0, 1))

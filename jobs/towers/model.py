@@ -1,12 +1,15 @@
 """The towers.
 
-Item tower: linear(content) + id embedding, L2-normalised. Query tower: pre-LN causal transformer (Xiong et al., 2020)
-over the item vectors of recent plays, led by a position made of the profile; the context joins at the end, so that one
-pass over a history answers requests after each of its plays.
+Item tower: linear(content) + id embedding, L2-normalised. Query tower: pre-LN causal blocks (Xiong et al., 2020) over the
+item vectors of recent plays, led by a position made of the profile; the context joins at the end, so that one pass over
+a history answers requests after each of its plays. A block mixes positions by attention (`transformer`) or by averages
+that decay with recency (`pooled`, cheaper); all else is the same (MetaFormer, Yu et al., 2022).
 
-Shape suffixes: B windows, L plays, S = L + 1 positions, D vector width, E event features, P profile, C context,
-F content, N titles or labels.
+Shape suffixes: B windows, L plays, S = L + 1 positions, D vector width, H heads, W = D / H, E event features, P profile,
+C context, F content, N titles or labels.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +23,12 @@ from jobs.towers.config import TowersConfig
 class ItemTower(nn.Module):
     """(N,F) content, (N,) id index (0: none) -> (N,D), L2 norm 1."""
 
-    def __init__(self, config: TowersConfig, titles: int, content_width: int = CONTENT_WIDTH) -> None:
+    def __init__(
+        self, config: TowersConfig, titles: int, content_width: int = CONTENT_WIDTH, sparse_ids: bool = False
+    ) -> None:
         super().__init__()
         self.content = nn.Linear(content_width, config.dimension)
-        self.id = nn.Embedding(titles + 1, config.dimension, padding_idx=0)
+        self.id = nn.Embedding(titles + 1, config.dimension, padding_idx=0, sparse=sparse_ids)
         nn.init.normal_(self.content.weight, std=0.02)
         nn.init.zeros_(self.content.bias)
         nn.init.normal_(self.id.weight, std=0.02)
@@ -34,15 +39,64 @@ class ItemTower(nn.Module):
         return F.normalize(self.content(content_NF) + self.id(id_index_N), dim=-1)
 
 
-class Block(nn.Module):
-    """Attention and feed-forward, each on a normalised residual."""
+class Attention(nn.Module):
+    """Written out, since fused kernels differ between devices and some are not deterministic. No dropout on the
+    attention itself: drawing it cost a fifth of the training time."""
 
     def __init__(self, config: TowersConfig) -> None:
         super().__init__()
         self.heads = config.heads
-        self.norm_attention = nn.LayerNorm(config.dimension)
         self.qkv = nn.Linear(config.dimension, 3 * config.dimension)
         self.out = nn.Linear(config.dimension, config.dimension)
+
+    def forward(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
+        width = x_BSD.shape[-1] // self.heads
+        parts = self.qkv(x_BSD).unflatten(-1, (3, self.heads, width)).permute(2, 0, 3, 1, 4)
+        query_BHSW, key_BHSW, value_BHSW = parts[0], parts[1], parts[2]
+        score_BHSS = query_BHSW @ key_BHSW.transpose(-1, -2) * width**-0.5 + hidden_SS
+        mixed_BHSW = score_BHSS.softmax(-1) @ value_BHSW
+        return self.out(mixed_BHSW.transpose(1, 2).flatten(2))
+
+
+class Pooling(nn.Module):
+    """Each head averages what came before with weights 2^(-age / half-life), age in plays and the half-life learnt; in a
+    set nothing is older and the weights are equal. They are the same for every window, so that one product pools all."""
+
+    def __init__(self, config: TowersConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.value = nn.Linear(config.dimension, config.dimension)
+        self.out = nn.Linear(config.dimension, config.dimension)
+        longest = max(config.history_length / 4, 1.0)
+        log_half_life_H = torch.linspace(math.log(0.5), math.log(longest), config.heads)
+        self.log_half_life = nn.Parameter(log_half_life_H) if config.ordered else None
+
+    def forward(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
+        value_HSBW = self.value(x_BSD).unflatten(-1, (self.heads, -1)).permute(2, 1, 0, 3)
+        mixed_HSX = self.weights(hidden_SS) @ value_HSBW.flatten(2)
+        mixed_HSBW = mixed_HSX.unflatten(-1, (len(x_BSD), -1))
+        return self.out(mixed_HSBW.permute(2, 1, 0, 3).flatten(2))
+
+    def weights(self, hidden_SS: Tensor) -> Tensor:
+        """(H,S,S), rows sum to 1."""
+        if self.log_half_life is None:
+            return hidden_SS.softmax(-1).expand(self.heads, -1, -1)
+        step_S = torch.arange(len(hidden_SS), device=hidden_SS.device, dtype=hidden_SS.dtype)
+        age_SS = step_S[:, None] - step_S
+        rate_H = math.log(2.0) * torch.exp(-self.log_half_life)
+        return (hidden_SS - rate_H[:, None, None] * age_SS).softmax(-1)
+
+
+MIXERS = {"transformer": Attention, "pooled": Pooling}
+
+
+class Block(nn.Module):
+    """Mixing of positions and feed-forward, each on a normalised residual."""
+
+    def __init__(self, config: TowersConfig) -> None:
+        super().__init__()
+        self.norm_mix = nn.LayerNorm(config.dimension)
+        self.mix = MIXERS[config.query](config)
         self.norm_feed = nn.LayerNorm(config.dimension)
         self.feed = nn.Sequential(
             nn.Linear(config.dimension, config.feed_forward), nn.GELU(), nn.Dropout(config.dropout),
@@ -51,18 +105,8 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
-        x_BSD = x_BSD + self.dropout(self.attend(self.norm_attention(x_BSD), hidden_SS))
+        x_BSD = x_BSD + self.dropout(self.mix(self.norm_mix(x_BSD), hidden_SS))
         return x_BSD + self.dropout(self.feed(self.norm_feed(x_BSD)))
-
-    def attend(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
-        """Written out, since fused kernels differ between devices and some are not deterministic. No dropout on the
-        attention itself: drawing it cost a fifth of the training time."""
-        width = x_BSD.shape[-1] // self.heads
-        parts = self.qkv(x_BSD).unflatten(-1, (3, self.heads, width)).permute(2, 0, 3, 1, 4)
-        query_BHSW, key_BHSW, value_BHSW = parts[0], parts[1], parts[2]
-        score_BHSS = query_BHSW @ key_BHSW.transpose(-1, -2) * width**-0.5 + hidden_SS
-        mixed_BHSW = score_BHSS.softmax(-1) @ value_BHSW
-        return self.out(mixed_BHSW.transpose(1, 2).flatten(2))
 
 
 class QueryTower(nn.Module):
@@ -76,7 +120,8 @@ class QueryTower(nn.Module):
         self.event = nn.Linear(EVENT_WIDTH, d)
         self.profile = nn.Linear(PROFILE_WIDTH, d)
         position_SD = torch.randn(config.history_length + 1, d) * 0.02
-        self.position = nn.Parameter(position_SD if config.ordered else 0 * position_SD, requires_grad=config.ordered)
+        placed = config.ordered and config.query == "transformer"  # the pools know ages themselves
+        self.position = nn.Parameter(position_SD if placed else 0 * position_SD, requires_grad=placed)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(d)
         self.context = nn.Linear(CONTEXT_WIDTH, d, bias=False)
@@ -112,7 +157,9 @@ class QueryTower(nn.Module):
 class Towers(nn.Module):
     """Both towers; `titles` have an id embedding."""
 
-    def __init__(self, config: TowersConfig, titles: int, content_width: int = CONTENT_WIDTH) -> None:
+    def __init__(
+        self, config: TowersConfig, titles: int, content_width: int = CONTENT_WIDTH, sparse_ids: bool = False
+    ) -> None:
         super().__init__()
-        self.item = ItemTower(config, titles, content_width)
+        self.item = ItemTower(config, titles, content_width, sparse_ids)
         self.query = QueryTower(config)

@@ -19,7 +19,7 @@ from contracts.query import DEVICES, Profile, profile_features
 from contracts.release import ITEM_TOWER, PROVENANCE, QUERY_TOWER, Provenance, canonical, digest, file_entry
 from contracts.settings import Settings
 from contracts.split import TimeSplit
-from jobs import receipts
+from jobs import receipts, text
 from jobs.runtime import log, progress_visible, require_free_disk
 from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import MICROSECONDS, UNKNOWN_DEVICE, Plays, ProfileVersions
@@ -55,7 +55,7 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
     from jobs.towers.export import export
     from jobs.towers.fit import Trainer, choose_device
 
-    data = training_data(settings, provenance)
+    data = training_data(settings, provenance, config)
     log.info("towers: %d plays of %d titles", len(data.plays), len(data.title_ids))
     device = choose_device(settings.device)
     begin = time.monotonic()
@@ -102,8 +102,9 @@ def read_provenance(folder: Path) -> Provenance:
         raise UsageError(f"no release at {folder}: run `marquee release begin --ds <night>` first") from error
 
 
-def training_data(settings: Settings, provenance: Provenance):
-    """Everything known and done before the retriever's end, in arrays."""
+def training_data(settings: Settings, provenance: Provenance, config: TowersConfig):
+    """Everything known and done before the retriever's end, in arrays. Raises UsageError where the text encoder is not
+    to be had."""
     from jobs.lake.read import table
     from jobs.towers.fit import TrainingData
 
@@ -115,7 +116,7 @@ def training_data(settings: Settings, provenance: Provenance):
                   f"{before} and event_time < '{split.retriever_end.isoformat()}'")
     title_ids, contents = catalogue(titles, split.retriever_end)
     plays_E, versions = arrays(plays, profiles, title_ids)
-    return TrainingData.until(title_ids, content_matrix(contents), plays_E, versions, holdout_start(plays_E, split))
+    return TrainingData.until(title_ids, content_matrix(contents, text.encoder(config.text_encoder)), plays_E, versions, holdout_start(plays_E, split))
 
 
 def catalogue(titles: pa.Table, at: datetime) -> tuple[list[str], list[Content]]:

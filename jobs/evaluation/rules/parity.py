@@ -10,6 +10,7 @@ from contracts import release as names
 from contracts.content import Content, content_matrix
 from contracts.marts import PROFILE_FEATURES, PROFILE_VIEW, tag_name
 from contracts.query import ITEM_INPUTS, ITEM_OUTPUT, ITEM_TOWER_OF
+from jobs import text
 from jobs.evaluation import gates as gate
 from jobs.evaluation.case import Case
 from jobs.evaluation.gates import Gate
@@ -61,7 +62,8 @@ def _vectors(case: Case, index: Index) -> Gate:
     some = case.titles.take(rows)
     try:
         tower = _session(case, names.ITEM_TOWER)
-        inputs = (content_matrix([Content.of(row) for row in some.to_pylist()]), some["id_index"].to_numpy().astype(np.int64))
+        said = text.encoder_of(tower.get_modelmeta().custom_metadata_map)
+        inputs = (content_matrix([Content.of(row) for row in some.to_pylist()], said), some["id_index"].to_numpy().astype(np.int64))
         said_ND = tower.run([ITEM_OUTPUT], dict(zip(ITEM_INPUTS, inputs, strict=True)))[0]
     except Exception as error:  # onnxruntime raises many kinds for a file that is no model
         return gate.below(name, "parity", rule, float("inf"), case.config.parity, f"the item tower cannot be asked: {str(error)[:120]}", False)

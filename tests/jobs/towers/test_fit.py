@@ -12,6 +12,7 @@ from contracts.query import ID_TITLES, ITEM_INPUTS
 from contracts.release import ITEM_TOWER, QUERY_TOWER
 from contracts.settings import REPOSITORY
 from jobs.towers import export as exporting
+from jobs.towers.dataset import make_batch, plan_batches
 from jobs.towers.export import export
 from jobs.towers.fit import Trainer
 from tests.jobs.towers.conftest import SMALL, made_up
@@ -32,9 +33,9 @@ def exported(fitted, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("loss", ["full", "sampled"])
-def test_learning_beats_popularity_on_held_out_plays(data, loss):
-    done = Trainer(data, replace(SMALL, loss=loss, uniform_negatives=16), CPU, 1).run()
+@pytest.mark.parametrize(("query", "loss"), [("transformer", "full"), ("transformer", "sampled"), ("pooled", "sampled")])
+def test_learning_beats_popularity_on_held_out_plays(data, query, loss):
+    done = Trainer(data, replace(SMALL, query=query, loss=loss, uniform_negatives=16), CPU, 1).run()
     assert done.validation_labels > 50
     assert done.curve[-1].loss < done.curve[0].loss
     assert done.curve[done.best].recall == max(point.recall for point in done.curve)
@@ -62,6 +63,34 @@ def test_the_exported_item_tower_knows_its_titles_and_embeds_any_number(fitted, 
     for count in (1, 7):
         inputs = dict(zip(ITEM_INPUTS, (data.content_AF[:count], np.zeros(count, np.int64))))
         assert session.run(None, inputs)[0].shape == (count, SMALL.dimension)
+
+
+def test_a_pooled_tower_is_exported_under_the_same_contract(data, exported, tmp_path):
+    config = replace(SMALL, query="pooled", loss="sampled", epochs=1)
+    done = Trainer(data, config, CPU, 1).run()
+    differences = export(done.towers, done.id_titles, config, tmp_path)
+    assert max(differences.values()) <= exporting.PARITY
+    one, other = (onnxruntime.InferenceSession(str(folder / QUERY_TOWER)).get_inputs() for folder in (exported, tmp_path))
+    assert [(i.name, i.shape[1:], i.type) for i in one] == [(i.name, i.shape[1:], i.type) for i in other]
+
+
+def test_sparse_ids_learn_what_dense_ones_learn(data, monkeypatch):
+    """The same first step; later ones differ a little, since an id's moments stand still where it is not used."""
+    config = replace(SMALL, loss="sampled", uniform_negatives=16, weight_decay=0.0, epochs=1)
+    sparse, dense = Trainer(data, config, CPU, 1), Trainer(data, config, CPU, 1)
+    dense.sparse_ids = dense.towers.item.id.sparse = False
+    assert sparse.towers.item.id.sparse
+    monkeypatch.setattr("jobs.towers.fit.GRADIENT_NORM", float("inf"))
+    weights = []
+    for trainer in (sparse, dense):
+        batch = make_batch(data.plays, trainer.windows, plan_batches(trainer.windows, config.tokens_per_batch)[0])
+        _, optimisers = trainer._optimisers()
+        trainer.loss(batch).backward()
+        for optimiser in optimisers:
+            optimiser.step()
+        weights.append(trainer.towers.item.id.weight.detach())
+    assert torch.allclose(*weights, atol=1e-6)
+    assert not torch.allclose(weights[0], Trainer(data, config, CPU, 1).towers.item.id.weight, atol=1e-4)
 
 
 def test_a_file_that_differs_from_torch_is_refused(fitted, exported):
@@ -103,5 +132,7 @@ def test_nothing_to_learn_from_is_said():
 def test_a_wrong_configuration_is_refused():
     with pytest.raises(UsageError, match="not a multiple"):
         replace(SMALL, dimension=15)
+    with pytest.raises(UsageError, match="transformer, pooled"):
+        replace(SMALL, query="lstm")
     with pytest.raises(UsageError, match="auto, full, sampled"):
         replace(SMALL, loss="hinge")

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from jobs.towers import losses
-from jobs.towers.losses import full_softmax, sampled_log_partition, sampled_softmax
+from jobs.towers.losses import corrected_softmax, full_softmax, sampled_softmax
 
 
 def vectors(rows: int, seed: int, width: int = 8) -> torch.Tensor:
@@ -37,7 +37,7 @@ def test_log_q_makes_the_sampled_partition_unbiased():
     frequency = skewed(titles)
     title, query = vectors(titles, 3), vectors(1, 4)
     score = (query @ title.T / 0.5)[0]
-    target = torch.tensor([5])
+    target, own = torch.tensor([5]), torch.tensor([0])
     full = score.exp().sum()
     expected = (batch - 1) * frequency + uniform / titles
     corrected, naive = [], []
@@ -45,10 +45,25 @@ def test_log_q_makes_the_sampled_partition_unbiased():
         others = torch.as_tensor(random.choice(titles, batch - 1, p=frequency.double().numpy() / frequency.double().sum().item()))
         column = torch.cat([target, others, torch.as_tensor(random.integers(titles, size=uniform))])
         for out, weight in ((corrected, expected[column]), (naive, torch.ones(len(column)))):
-            out.append(sampled_log_partition(score[target], score[column][None], target, column, weight).exp())
+            out.append((corrected_softmax(query, title[column], own, column, weight, 0.5) + score[target]).exp())
     error = torch.cat(corrected).std() / draws**0.5
     assert abs(torch.cat(corrected).mean() - full) < 4 * error
     assert abs(torch.cat(naive).mean() - full) > 20 * error
+
+
+@pytest.mark.parametrize("chunk", [9, 10_000])
+def test_the_corrected_softmax_is_what_its_formula_says(monkeypatch, chunk):
+    monkeypatch.setitem(losses.CHUNK_ELEMENTS, "cpu", chunk)
+    title = torch.tensor([3, 1, 3, 0, 1, 2])  # two labels of title 3; a uniform draw repeats title 1
+    query, column, expected = vectors(4, 1), vectors(6, 2), torch.rand(6, generator=torch.Generator().manual_seed(0)) + 0.1
+    own = torch.arange(4)
+    score = query @ column.T / 0.1
+    logits = (score - expected.log()).masked_fill(title[None] == title[:4, None], float("-inf"))
+    theirs = F.cross_entropy(torch.where(torch.arange(6) == own[:, None], score, logits), own)
+    ours = corrected_softmax(query, column, own, title, expected, 0.1)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    for a, b in zip(torch.autograd.grad(2 * ours, (query, column)), torch.autograd.grad(2 * theirs, (query, column))):
+        assert torch.allclose(a, b, atol=1e-5)
 
 
 def test_sampling_everything_learns_what_the_full_softmax_learns():
@@ -69,7 +84,8 @@ def test_sampling_everything_learns_what_the_full_softmax_learns():
                 loss = full_softmax(unit, fixed, target, 0.3)
             else:
                 negative = torch.as_tensor(random.integers(titles, size=64))
-                loss = sampled_softmax(unit, fixed[target], fixed[negative], target, negative, frequency, 0.3)
+                column = torch.cat([target, negative])
+                loss = sampled_softmax(unit, fixed[column], column, frequency, 0.3)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

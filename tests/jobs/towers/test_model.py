@@ -1,18 +1,21 @@
 """The towers: causal, blind to padding, at home with titles that they have never seen."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
 from contracts.content import CONTENT_WIDTH, Content, content_features
 from contracts.query import CONTEXT_WIDTH, EVENT_WIDTH, PROFILE_WIDTH
 from jobs.towers.export import query_examples
-from jobs.towers.model import Towers
+from jobs.towers.model import Pooling, Towers
 from tests.jobs.towers.conftest import SMALL
 
 
-def towers() -> Towers:
+def towers(query: str = "transformer") -> Towers:
     torch.manual_seed(1)
-    made = Towers(SMALL, 10).eval()
+    made = Towers(replace(SMALL, query=query), 10).eval()
     with torch.no_grad():  # away from the small start values, so that every input matters
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -20,24 +23,29 @@ def towers() -> Towers:
     return made
 
 
+both = pytest.mark.parametrize("query", ["transformer", "pooled"])
+
+
 def some(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(len(shape)))
 
 
+@both
 @torch.no_grad()
-def test_a_later_play_changes_nothing_before_it():
-    query = towers().query
+def test_a_later_play_changes_nothing_before_it(query):
+    made = towers(query).query
     vectors, features, profile = some(1, 6, SMALL.dimension), some(1, 6, EVENT_WIDTH), some(1, PROFILE_WIDTH)
-    before = query.states(vectors, features, profile)
+    before = made.states(vectors, features, profile)
     vectors[:, 4], features[:, 4] = 9.0, 9.0
-    after = query.states(vectors, features, profile)
+    after = made.states(vectors, features, profile)
     assert torch.equal(before[:, :5], after[:, :5])
     assert not torch.allclose(before[:, 5:], after[:, 5:])
 
 
+@both
 @torch.no_grad()
-def test_the_newest_of_a_padded_history_is_the_state_after_it():
-    made = towers().query
+def test_the_newest_of_a_padded_history_is_the_state_after_it(query):
+    made = towers(query).query
     rows = {name: torch.as_tensor(array) for name, array in query_examples(SMALL).items()}
     queries = made(*rows.values())
     assert torch.allclose(queries.norm(dim=1), torch.ones(4), atol=1e-5)
@@ -47,9 +55,10 @@ def test_the_newest_of_a_padded_history_is_the_state_after_it():
         assert torch.allclose(alone[0], queries[i], atol=1e-6)
 
 
+@both
 @torch.no_grad()
-def test_what_stands_in_the_padding_does_not_matter():
-    made = towers().query
+def test_what_stands_in_the_padding_does_not_matter(query):
+    made = towers(query).query
     rows = {name: torch.as_tensor(array) for name, array in query_examples(SMALL).items()}
     before = made(*rows.values())
     padding = rows["history_mask"] == 0
@@ -57,9 +66,10 @@ def test_what_stands_in_the_padding_does_not_matter():
     assert torch.equal(before, made(*rows.values()))
 
 
+@both
 @torch.no_grad()
-def test_an_empty_history_still_tells_profiles_and_contexts_apart():
-    made = towers().query
+def test_an_empty_history_still_tells_profiles_and_contexts_apart(query):
+    made = towers(query).query
     empty = torch.zeros(1, SMALL.history_length, SMALL.dimension), torch.zeros(1, SMALL.history_length, EVENT_WIDTH), torch.zeros(1, SMALL.history_length)
     nobody = torch.zeros(1, PROFILE_WIDTH), torch.zeros(1, CONTEXT_WIDTH)
     first = made(*empty, *nobody)
@@ -79,3 +89,32 @@ def test_a_title_that_nobody_has_watched_gets_a_vector_of_its_own():
     assert not torch.allclose(vectors[0], vectors[1])
     with_id = item(torch.as_tensor(content[:1]), torch.tensor([3]))
     assert not torch.allclose(vectors[0], with_id[0])
+
+
+@torch.no_grad()
+def test_a_pool_weighs_a_play_by_its_age_in_half_lives():
+    pooling = Pooling(replace(SMALL, query="pooled", heads=2, history_length=32))
+    half_life_H = pooling.log_half_life.exp()
+    assert torch.allclose(half_life_H, torch.tensor([0.5, 8.0])), "from half a play to a quarter of the history"
+    hidden_SS = torch.full((9, 9), float("-inf")).triu(1)
+    weight_HSS = pooling.weights(hidden_SS)
+    for half_life, weight_SS in zip(half_life_H, weight_HSS):
+        decay_S = 0.5 ** (torch.arange(8, -1, -1) / half_life)
+        assert torch.allclose(weight_SS[8], decay_S / decay_S.sum(), atol=1e-6)
+        assert torch.equal(weight_SS[0], torch.eye(9)[0])
+    x_BSD = some(3, 9, SMALL.dimension)
+    value = pooling.value(x_BSD)
+    first, second = (weight_HSS[h] @ value[..., part] for h, part in ((0, slice(0, 8)), (1, slice(8, 16))))
+    assert torch.allclose(pooling(x_BSD, hidden_SS), pooling.out(torch.cat([first, second], dim=-1)), atol=1e-6)
+
+
+@both
+@torch.no_grad()
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_order_of_earlier_plays_matters_except_in_sets(query, ordered):
+    torch.manual_seed(1)
+    made = Towers(replace(SMALL, query=query, ordered=ordered), 10).eval().query
+    vectors, features, profile = some(1, 6, SMALL.dimension), some(1, 6, EVENT_WIDTH), some(1, PROFILE_WIDTH)
+    turned = [3, 1, 4, 0, 2, 5]
+    before, after = made.states(vectors, features, profile), made.states(vectors[:, turned], features[:, turned], profile)
+    assert torch.allclose(before[:, -1], after[:, -1], atol=1e-5) is not ordered

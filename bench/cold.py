@@ -1,0 +1,141 @@
+"""How towers rank titles that they have never seen, among themselves.
+
+    python -m bench.cold --interactions FILE.parquet --titles FILE.parquet --protocol roles --out result.json
+
+Of each split a share of the titles is out of training, with all its rows. A request is the newest play of such a title
+in a profile's training and validation rows (`--on valid`, what choices are made by) or test rows (`--on test`), after
+everything that stands before it; the titles that were held out compete, without those that the profile has seen. Beside
+the towers: random order, and an oracle that knows how often each title is played in the whole file.
+
+Shape suffixes: E interactions, T titles, C held-out titles, Q requests.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.retrieval import data as dataset
+from bench.retrieval import recipes, systems
+from bench.retrieval.data import TEST, TRAIN, VALID, Dataset
+from contracts.errors import UsageError
+from jobs.evaluation import ranking
+from jobs.evaluation.ranking import Pairs
+from jobs.towers.config import TowersConfig
+
+KS = (5, 10, 20)
+SHOWN = ("hr@10", "ndcg@10", "mrr")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Q requests: `length` rows from `first` are the history, and the row after them is the play asked for."""
+
+    first: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def main() -> None:
+    options = parser().parse_args()
+    try:
+        result = run(options)
+    except UsageError as error:
+        print(f"bench.cold: {error}", file=sys.stderr)
+        sys.exit(2)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print("| | " + " | ".join(SHOWN) + " |\n| --- |" + " --- |" * len(SHOWN))
+    for system, figures in result["mean"].items():
+        print(f"| {system} | " + " | ".join(f"{figures[name]:.4f}" for name in SHOWN) + " |")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser("python -m bench.cold", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--interactions", type=Path, required=True)
+    made.add_argument("--titles", type=Path, required=True)
+    made.add_argument("--profiles", type=Path)
+    made.add_argument("--protocol", choices=dataset.PROTOCOLS, required=True)
+    made.add_argument("--recipe", default="transformer", help=", ".join(recipes.RECIPES))
+    made.add_argument("--on", choices=("valid", "test"), default="valid")
+    made.add_argument("--share", type=float, default=0.05, help="of the titles that is held out")
+    made.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2], help="one split each")
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--out", type=Path, required=True)
+    return made
+
+
+def run(options: argparse.Namespace) -> dict:
+    """Everything that the result file holds."""
+    if not 0 < options.share < 1:
+        raise UsageError(f"--share {options.share}: a number between 0 and 1 is needed")
+    data = dataset.load(options.interactions, options.titles, options.profiles, options.protocol)
+    configs = [recipes.recipe(options.recipe)(data, True, seed) for seed in options.seeds]
+    splits = [split(data, config, options.share, options.on, options.threads) for config in configs]
+    return {
+        "mean": {system: {name: round(float(np.mean([s[system][name] for s in splits])), 5) for name in splits[0][system] if name != "bounds"}
+                 for system in ("towers", "random", "oracle popularity")},
+        "spread": {name: round(float(np.std([s["towers"][name] for s in splits])), 5) for name in SHOWN},
+        "splits": splits,
+        "configuration": {"protocol": options.protocol, "recipe": options.recipe, "on": options.on, "share": options.share,
+                          "seeds": options.seeds, "threads": options.threads, "towers": asdict(configs[0])},
+    }
+
+
+def split(data: Dataset, config: TowersConfig, share: float, on: str, threads: int) -> dict:
+    """One split, drawn by the configuration's seed: trains without the titles held out and ranks them."""
+    begin = time.monotonic()
+    cold_T = held_out(data, share, config.seed)
+    asked = requests(data, cold_T, on)
+    if not len(asked):
+        raise UsageError(f"seed {config.seed}: none of the {cold_T.sum()} titles held out has a play to ask for on {on} rows")
+    warm_E = ~cold_T[data.title]
+    trainer, fitted = systems.train(data, warm_E & (data.role == TRAIN), warm_E & (data.role == VALID), config, threads)
+    vectors_AD = trainer.title_vectors()
+    query_QD = trainer.closing_queries(systems.closing_windows(data, asked, config.history_length), vectors_AD)
+    played_C = np.bincount(data.title, minlength=len(cold_T))[cold_T]
+    shape = len(asked), len(played_C)
+    scores = {"towers": query_QD @ vectors_AD.cpu().numpy()[cold_T].T,
+              "random": np.random.default_rng(config.seed).random(shape, np.float32),
+              "oracle popularity": np.tile(played_C.astype(np.float32), (len(asked), 1))}
+    return {"seed": config.seed, "titles": len(played_C), "requests": len(asked), "best_epoch": fitted.best + 1,
+            "seconds": round(time.monotonic() - begin, 1),
+            **{name: figures(data, cold_T, asked, scores_QC, config.seed) for name, scores_QC in scores.items()}}
+
+
+def held_out(data: Dataset, share: float, seed: int) -> np.ndarray:
+    """(T,) bool: the share of the titles with a play, drawn uniformly."""
+    played = np.unique(data.title)
+    drawn = np.random.default_rng(seed).permutation(played)[: max(round(share * len(played)), 1)]
+    return np.isin(np.arange(len(data.title_ids)), drawn)
+
+
+def requests(data: Dataset, cold_T: np.ndarray, on: str) -> Asked:
+    """The newest play of a held-out title in each profile's rows of the part."""
+    roles = (TEST,) if on == "test" else (TRAIN, VALID)
+    rows = np.flatnonzero(cold_T[data.title] & np.isin(data.role, roles))
+    newest = np.append(data.profile[rows][1:] != data.profile[rows][:-1], True)[: len(rows)]
+    first = data.first()[data.profile[rows[newest]]]
+    return Asked(first, rows[newest] - first)
+
+
+def figures(data: Dataset, cold_T: np.ndarray, asked: Asked, scores_QC: np.ndarray, seed: int) -> dict:
+    """Means over requests, and bootstrap bounds of HR@10."""
+    column_T = np.cumsum(cold_T) - 1
+    request = np.repeat(np.arange(len(asked)), asked.length)
+    row = np.arange(len(request)) - np.repeat(np.cumsum(asked.length) - asked.length, asked.length) + asked.first[request]
+    cold = cold_T[data.title[row]]
+    relevant = Pairs(np.arange(len(asked)), column_T[data.title[asked.first + asked.length]])
+    ranking.exclude(scores_QC, Pairs(request[cold], column_T[data.title[row[cold]]]), relevant)
+    values = ranking.figures(ranking.places(scores_QC, relevant), relevant.request, len(asked), KS)
+    return {name: round(float(value_Q.mean()), 5) for name, value_Q in values.items()} | {
+        "bounds": {"hr@10": [round(bound, 5) for bound in ranking.bounds(values["hr@10"], seed)]}}
+
+
+if __name__ == "__main__":
+    main()
