@@ -101,6 +101,7 @@ class Phases:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 2**20)
         self.made[phase] = {"seconds": round(wall - self._wall, 1), "cpu_seconds": round(cpu - self._cpu, 1), "peak_memory_mib": peak}
         self._wall, self._cpu = wall, cpu
+        print(f"{phase}: {json.dumps(self.made[phase])}", file=sys.stderr)
 
 
 class Steps:

@@ -72,9 +72,10 @@ class Pooling(nn.Module):
         self.log_half_life = nn.Parameter(log_half_life_H) if config.ordered else None
 
     def forward(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
-        value_HSBW = self.value(x_BSD).unflatten(-1, (self.heads, -1)).permute(2, 1, 0, 3)
+        width = x_BSD.shape[-1] // self.heads
+        value_HSBW = self.value(x_BSD).unflatten(-1, (self.heads, width)).permute(2, 1, 0, 3)
         mixed_HSX = self.weights(hidden_SS) @ value_HSBW.flatten(2)
-        mixed_HSBW = mixed_HSX.unflatten(-1, (len(x_BSD), -1))
+        mixed_HSBW = mixed_HSX.unflatten(-1, (-1, width))  # not the batch's size: ONNX would hold it fast
         return self.out(mixed_HSBW.permute(2, 1, 0, 3).flatten(2))
 
     def weights(self, hidden_SS: Tensor) -> Tensor:
