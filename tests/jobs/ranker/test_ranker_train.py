@@ -285,7 +285,7 @@ def test_the_simplest_within_noise_of_the_best_is_picked(config):
               "lambdamart pool 50": easy_V + noise_V + 0.005, "lambdamart slate 200": easy_V + noise_V + 0.008}
     pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config))
     assert pick == "blend 0.8"
-    assert "within one standard error" in reason
+    assert "within two standard errors" in reason
     assert "lambdamart slate 200" in reason
     clear = ndcg_V | {"lambdamart slate 200": easy_V + 0.05}
     assert simplest_of_the_best(clear, judged(np.ones(400), config))[0] == "lambdamart slate 200"
