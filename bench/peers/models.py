@@ -4,6 +4,7 @@ Shape suffixes: E interactions, P profiles, Q requests, T titles, D factors.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -83,7 +84,8 @@ def item_knn(data: Dataset, learns_E: np.ndarray, seed: int, weighting: str, nei
 
     kinds = {"cosine": nn.CosineRecommender, "tf-idf": nn.TFIDFRecommender, "bm25": nn.BM25Recommender}
     model = kinds[weighting](K=neighbours + 1)  # a title is its own nearest
-    model.fit(learnt_matrix(data, learns_E), show_progress=False)
+    with warnings.catch_warnings(action="ignore"):  # implicit warns of the matrices that it weighs itself
+        model.fit(learnt_matrix(data, learns_E), show_progress=False)
     similarity_TT = model.similarity.tocsr()
     return lambda requests: lambda rows: (histories(requests, rows) @ similarity_TT).toarray()
 
@@ -124,7 +126,8 @@ def ease(data: Dataset, learns_E: np.ndarray, seed: int, regularization: float, 
 
 
 def sequential_knn(data: Dataset, learns_E: np.ndarray, seed: int) -> Answers:
-    return lambda requests: baselines.sequential_knn(data, requests, ordered=True)
+    found = baselines.followers(data, learns_E, ordered=True)
+    return lambda requests: baselines.votes(data, requests, found, ordered=True)
 
 
 def too_many_titles(data: Dataset) -> str:

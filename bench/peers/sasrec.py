@@ -30,7 +30,7 @@ QUERIES_AT_ONCE = 256
 
 for noisy in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
     logging.getLogger(noisy).setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", module="pytorch_lightning|rectools")
+warnings.filterwarnings("ignore", module="pytorch_lightning|rectools|pydantic")
 
 
 @dataclass(frozen=True)

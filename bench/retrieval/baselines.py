@@ -14,6 +14,8 @@ REACH, PER_TITLE = 5, 100
 NEWEST_EVENTS, HALF_LIFE_EVENTS = 10, 1.0
 """As contracts/transitions.py votes."""
 
+Followers = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 def popularity(data: Dataset, requests: Requests) -> Scores:
     """Plays in training, whoever asks."""
@@ -23,7 +25,12 @@ def popularity(data: Dataset, requests: Requests) -> Scores:
 
 def sequential_knn(data: Dataset, requests: Requests, ordered: bool) -> Scores:
     """What followed the newest plays in other histories, nearer ones more; in sets, what was there too."""
-    source, target, weight = followers(data, requests.learns, ordered)
+    return votes(data, requests, followers(data, requests.learns, ordered), ordered)
+
+
+def votes(data: Dataset, requests: Requests, found: Followers, ordered: bool) -> Scores:
+    """Each of the newest plays votes for its followers, older ones with less; in sets all plays alike."""
+    source, target, weight = found
     starts = np.searchsorted(source, np.arange(requests.titles + 1))
 
     def scores(rows: np.ndarray) -> np.ndarray:
@@ -38,7 +45,7 @@ def sequential_knn(data: Dataset, requests: Requests, ordered: bool) -> Scores:
     return scores
 
 
-def followers(data: Dataset, learns_E: np.ndarray, ordered: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def followers(data: Dataset, learns_E: np.ndarray, ordered: bool) -> Followers:
     """From, to and weight of next-watch transitions in the rows that are learnt from."""
     mine = np.flatnonzero(learns_E)
     return transitions(data.profile[mine], data.title[mine], np.zeros(len(mine)),
