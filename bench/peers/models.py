@@ -26,11 +26,11 @@ RECENT_HALF_LIFE = 5.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted peer, the setting that made it, and the seconds that this took."""
+    """A fitted peer, the setting that made it, and the CPU seconds that this took."""
 
     setting: dict
     answers: Answers
-    seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Peer:
             yield self.again(data, learns_E, seed, setting)
 
     def again(self, data: Dataset, learns_E: np.ndarray, seed: int, setting: dict) -> Candidate:
-        begin = time.monotonic()
+        begin = time.process_time()
         answers = self.fit(data, learns_E, seed, **setting)
-        return Candidate(setting, answers, time.monotonic() - begin)
+        return Candidate(setting, answers, time.process_time() - begin)
 
 
 def grid(**values) -> list[dict]:

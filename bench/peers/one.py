@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> dict:
     test_figures = figures(test, _known(data, test, best.answers), options.k, options.seed)
     clock.done("test")
     report = clock.report()
-    report["seconds"]["train"] = round(best.seconds, 1)  # of the chosen setting alone
+    report["cpu_seconds"]["train"] = round(best.cpu_seconds, 1)  # of the chosen setting alone
     return {"test": test_figures, "valid": valid_figures, "setting": chosen.setting, f"valid {CHOSEN_BY} by setting": by_setting,
             "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}}, **report}
 
@@ -73,7 +73,7 @@ def _choose(data: Dataset, valid: Requests, candidates: Iterable[Candidate], sto
     for candidate in candidates:
         figure = round(quality(valid, _known(data, valid, candidate.answers)), 5)
         found[json.dumps(candidate.setting)] = figure
-        print(f"{json.dumps(candidate.setting)}: {figure} after {candidate.seconds:.0f} s", file=sys.stderr)
+        print(f"{json.dumps(candidate.setting)}: {figure} after {candidate.cpu_seconds:.0f} s of CPU", file=sys.stderr)
         best, best_figure, worse = (candidate, figure, 0) if figure > best_figure else (best, best_figure, worse + 1)
         if stops_early and worse >= PATIENCE:
             break

@@ -54,20 +54,21 @@ def _ranked(requests: Requests, scores: Scores, ks: Sequence[int], rows: np.ndar
 
 
 class Phases:
-    """Wall seconds and the process's peak memory at the end of each phase."""
+    """Wall and CPU seconds of each phase, and the process's peak memory at its end. CPU seconds bear a busy machine."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
         self.peak_mib: dict[str, int] = {}
-        self._begin = time.monotonic()
+        self._begin = time.monotonic(), time.process_time()
 
     def done(self, phase: str) -> None:
-        now = time.monotonic()
-        self.seconds[phase], self._begin = round(now - self._begin, 1), now
-        self.peak_mib[phase] = _peak_mib()
+        now = time.monotonic(), time.process_time()
+        self.seconds[phase], self.cpu_seconds[phase] = (round(end - begin, 1) for begin, end in zip(self._begin, now, strict=True))
+        self.peak_mib[phase], self._begin = _peak_mib(), now
 
     def report(self) -> dict:
-        return {"seconds": self.seconds, "peak_mib_by_phase": self.peak_mib, "peak_memory_mib": _peak_mib()}
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_mib_by_phase": self.peak_mib, "peak_memory_mib": _peak_mib()}
 
 
 def _peak_mib() -> int:
