@@ -13,19 +13,22 @@ import numpy as np
 from bench.ranking.pools import Retrieved
 from bench.retrieval.evaluate import Scores
 from contracts.features import blend_scores
-from jobs.ranker.choose import Choice, choose, train_lambdamart
+from jobs.attention import Attention
+from jobs.ranker.choose import VARIANTS, Choice, choose, train_lambdamart
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.pool import Pool
-from jobs.ranker.rows import NOTHING_SHOWN, TrainingRows, training_rows, validation_rows, with_something_to_learn
+from jobs.ranker.rows import NOTHING_SHOWN, TrainingRows, training_rows, validation_rows
 
 Order = Callable[[Pool], np.ndarray]
 """(K,) score of each candidate of a pool, best retrieved first."""
 RETRIEVAL, BLEND, LAMBDAMART = "retrieval", "blend", "lambdamart"
+NO_PLACES = Attention("none")
+"""No slates are logged: every play counts alike."""
 
 
 @dataclass(frozen=True)
 class Rankers:
-    """The best of each kind by validation, and the kind that ships. A kind without figures was not tried."""
+    """What ships, and the best of the other kinds by validation. A kind without figures was not tried."""
 
     choice: Choice
     weight: float  # of the blend
@@ -35,8 +38,8 @@ class Rankers:
     def chosen(cls, learns: list[TrainingRows], judges: Retrieved, config: RankerConfig, threads: int) -> "Rankers":
         """Validation requests choose and are not learnt from."""
         pools = judges.pools(judges.requests.spread(config.max_requests))
-        choice = choose(learns, [], [validation_rows(pool) for _, pool in pools], config, threads)
-        return cls(choice, _best(choice, BLEND, config.default_transition_weight), int(_best(choice, LAMBDAMART, 0)))
+        choice = choose(learns, [], [validation_rows(pool, NOTHING_SHOWN, NO_PLACES, config) for _, pool in pools], config, threads)
+        return cls(choice, _number(choice, BLEND, config.default_transition_weight), int(_number(choice, LAMBDAMART, 0)))
 
     def orders(self, learns: list[TrainingRows], config: RankerConfig, threads: int) -> dict[str, Order]:
         """By kind, LambdaMART trained on these lists."""
@@ -45,15 +48,15 @@ class Rankers:
             BLEND: lambda pool: blend_scores(pool.candidates.retrieval_score, pool.candidates.transition_score, self.weight),
         }
         if self.rounds:
-            model = train_lambdamart(learns, self.rounds, config, threads)
+            model = train_lambdamart(VARIANTS["pool"].lists(learns), self.rounds, config, threads)
             made[LAMBDAMART] = lambda pool: _predicted(model, pool, threads)
         return made
 
 
 def lists_to_learn(retrieved: Retrieved, config: RankerConfig) -> list[TrainingRows]:
-    """One list a request of at most `max_requests`, without those that move no tree."""
+    """One list a request of at most `max_requests`."""
     pools = retrieved.pools(retrieved.requests.spread(config.max_requests))
-    return with_something_to_learn(training_rows(pool, NOTHING_SHOWN, config) for _, pool in pools)
+    return [training_rows(pool, NOTHING_SHOWN, NO_PLACES, config) for _, pool in pools]
 
 
 def full_ranking(retrieved: Retrieved, order: Order) -> Scores:
@@ -69,10 +72,13 @@ def full_ranking(retrieved: Retrieved, order: Order) -> Scores:
     return scores
 
 
-def _best(choice: Choice, kind: str, default: float) -> float:
-    """The number at the end of the best figure's name: a blend's weight, LambdaMART's rounds. The first of equals."""
+def _number(choice: Choice, kind: str, default: float) -> float:
+    """A blend's weight, LambdaMART's rounds: of what ships, else of the best figure of that kind; the first of equals."""
     figures = {name: value for name, value in choice.spec.validation.items() if name.split()[0] == kind}
-    return float(max(figures, key=lambda name: figures[name]).split()[-1]) if figures else default
+    if not figures:
+        return default
+    best = choice.spec.picked if choice.spec.kind == kind else max(figures, key=lambda name: figures[name])
+    return float(best.split()[-1])
 
 
 def _predicted(model: lightgbm.Booster, pool: Pool, threads: int) -> np.ndarray:

@@ -204,7 +204,7 @@ def _profiles(path: Path | None, profile_ids: list[str]) -> tuple[np.ndarray, di
 def _profile_of(row: dict, extra: list[str]) -> Profile:
     fields = {name: row[name] for name in Profile.__dataclass_fields__ if row.get(name) is not None}
     said = [f"{name}={row[name]}" for name in extra if row.get(name) is not None]
-    return Profile(**{"profile_id": "", "market": "", **fields, "attributes": [*(fields.get("attributes") or ()), *said]})
+    return Profile(**{"market": "", **fields, "profile_id": str(row.get("profile_id", "")), "attributes": [*(fields.get("attributes") or ()), *said]})
 
 
 def _attributes(table: pa.Table, known: set[str]) -> list[str]:
