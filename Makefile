@@ -14,12 +14,12 @@ DATA ?=
 RECIPE ?= demo
 APPROVE ?= yes
 
-.PHONY: help install demo demo-down up down status test lint bench clean
+.PHONY: help install demo demo-down up down status test lint bench bench-table clean
 
 help: ## this help
 	@echo "Marquee: the nightly release train of a streaming service's recommender"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  make demo SOURCE=movielens DATA=path/to/ml-1m    the same on MovieLens (ml-1m, ml-latest-small)"
 	@echo "  make demo APPROVE=ask                            stop at the question: a person answers in the UI (no: reject)"
@@ -57,6 +57,9 @@ lint: install ## ruff and the import rules
 
 bench: install ## latency of the shelf, of the home that runs now
 	@$(BIN)/python -m bench
+
+bench-table: install ## README's quality table, from bench/results
+	@$(BIN)/python -m bench.table
 
 clean: down ## stop everything and forget the environment and caches; the home stays
 	@rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache *.egg-info

@@ -3,11 +3,14 @@
 Shape suffixes: Q requests, E interactions.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bench.retrieval.data import TEST, TRAIN, VALID, Dataset
+from contracts.errors import UsageError
 from jobs.evaluation.ranking import Pairs
 
 
@@ -20,9 +23,18 @@ class Requests:
     relevant_count: np.ndarray  # (Q,)
     learns: np.ndarray  # (E,) bool: rows that a model of this part learns from
     title: np.ndarray  # (E,) of the data
+    titles: int  # of the catalogue
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def spread(self, most: int) -> np.ndarray:
+        """Rows of at most `most` requests, evenly spread: choices need no more."""
+        return np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64))
+
+    def batches(self, rows: np.ndarray, most: int) -> Iterator[np.ndarray]:
+        """Rows in parts whose scores of all titles are at most `most` numbers."""
+        yield from np.array_split(rows, -(-len(rows) // max(most // self.titles, 1)))
 
     def history(self, row: int) -> slice:
         return slice(self.first[row], self.first[row] + self.length[row])
@@ -51,4 +63,14 @@ def requests_of(data: Dataset, role: int, fit: str) -> Requests:
     learns = data.role == TRAIN
     if role == TEST and fit == "train+valid":
         learns |= data.role == VALID
-    return Requests(data.first()[asked], before[asked], wanted[asked], learns, data.title)
+    return Requests(data.first()[asked], before[asked], wanted[asked], learns, data.title, len(data.title_ids))
+
+
+def both_parts(data: Dataset, fit: str, source: Path) -> tuple[Requests, Requests]:
+    """Requests of validation and test. Raises UsageError where one of them has none, or nothing is left to learn from."""
+    valid, test = (requests_of(data, role, fit) for role in (VALID, TEST))
+    if not len(valid) or not len(test):
+        raise UsageError(f"{source}: {len(valid)} profiles have validation rows and {len(test)} test rows; both are needed")
+    if not valid.learns.any():
+        raise UsageError(f"{source}: no row is left to learn from, all of them are validation or test rows")
+    return valid, test

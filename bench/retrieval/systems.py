@@ -1,55 +1,21 @@
-"""What is compared: the product's towers, their blend with next-watch transitions, and the baselines. A system gives the
-scores of all titles for some requests.
+"""The product's towers, and their blend with next-watch transitions.
 
 Shape suffixes: E interactions, Q requests, T titles, D vector width.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from bench.retrieval.data import Dataset
+from bench.retrieval.evaluate import Scores
 from bench.retrieval.requests import Requests
 from contracts.query import DEVICES
-from jobs.index.transitions import transitions
 from jobs.runtime import progress_visible
 from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import MICROSECONDS, Plays, ProfileVersions, Windows, context_rows
 from jobs.towers.fit import Fitted, Trainer, TrainingData, choose_device
-
-Scores = Callable[[np.ndarray], np.ndarray]
-"""(Q,) rows of requests -> (Q,T) float scores."""
-
-REACH, PER_TITLE = 5, 100
-NEWEST_EVENTS, HALF_LIFE_EVENTS = 10, 1.0
-"""As contracts/transitions.py votes."""
-
-
-def popularity(data: Dataset, requests: Requests) -> Scores:
-    """Plays in training, whoever asks."""
-    counts_T = np.bincount(data.title[requests.learns], minlength=len(data.title_ids)).astype(np.float64)
-    return lambda rows: np.tile(counts_T, (len(rows), 1))
-
-
-def sequential_knn(data: Dataset, requests: Requests, ordered: bool) -> Scores:
-    """What followed the newest plays in other histories, nearer ones more; in sets, what was there too."""
-    mine = np.flatnonzero(requests.learns)
-    source, target, weight = transitions(data.profile[mine], data.title[mine], np.zeros(len(mine)),
-                                         REACH if ordered else NEWEST_EVENTS, PER_TITLE, shrinkage=20.0)
-    starts = np.searchsorted(source, np.arange(len(data.title_ids) + 1))
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        out_QT = np.zeros((len(rows), len(data.title_ids)), np.float32)
-        for out_T, row in zip(out_QT, rows):
-            newest = data.title[requests.history(row)][-NEWEST_EVENTS if ordered else 0 :]
-            for age, title in enumerate(newest[::-1]):
-                span = slice(starts[title], starts[title + 1])
-                out_T[target[span]] += np.float32(0.5 ** (age / HALF_LIFE_EVENTS) if ordered else 1.0) * weight[span]
-        return out_QT
-
-    return scores
 
 
 def plays_of(data: Dataset) -> Plays:
@@ -89,10 +55,12 @@ def closing_windows(data: Dataset, requests: Requests, length: int) -> Windows:
                    context_rows(time if data.timed else 0 * time, np.full(len(seen), len(DEVICES))))
 
 
-def blend(one: Scores, other: Scores, weight: float, seen: Callable[[np.ndarray], np.ndarray]) -> Scores:
+def blend(one: Scores, other: Scores, weight: float, requests: Requests) -> Scores:
     """z(one) + weight * z(other) over the titles that a request has not seen."""
     def scores(rows: np.ndarray) -> np.ndarray:
-        hidden_QT = seen(rows)
+        hidden_QT = np.zeros((len(rows), requests.titles), bool)
+        seen = requests.seen(rows)
+        hidden_QT[seen.request, seen.title] = True
         return _z(one(rows), hidden_QT) + np.float32(weight) * _z(other(rows), hidden_QT)
 
     return scores

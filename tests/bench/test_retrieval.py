@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.retrieval import data as dataset
+from bench.retrieval import evaluate
 from bench.retrieval.__main__ import parser, run
 from bench.retrieval.data import TEST, TRAIN, VALID
-from bench.retrieval.requests import requests_of
+from bench.retrieval.requests import both_parts, requests_of
 from bench.retrieval.systems import plays_of
 from contracts.errors import UsageError
 from contracts.settings import REPOSITORY
@@ -108,6 +109,9 @@ def test_titles_that_nobody_watched_belong_to_the_catalogue(tmp_path):
     ({"profile_id": [1, None], "title_id": [1, 2], "ts": [1, 2]}, "column profile_id has 1 nulls"),
     ({"profile_id": [1], "title_id": [1], "ts": [1]}, "no column role"),
     ({"profile_id": [1], "title_id": [1], "ts": [1], "role": ["train"]}, "no row `test`"),
+    ({"profile_id": [1], "title_id": [1], "ts": ["monday"], "role": ["test"]}, "column ts is string; a number is needed"),
+    ({"profile_id": [1], "title_id": [1], "ts": [float("nan")], "role": ["test"]}, "column ts has 1 values that are no finite number"),
+    ({"profile_id": [1], "title_id": [1], "ts": [1], "role": ["test"], "rating": ["good"]}, "column rating is string"),
 ])
 def test_what_cannot_be_used_is_said_with_file_and_column(tmp_path, columns, says):
     path = written(tmp_path, columns)
@@ -124,3 +128,60 @@ def test_bad_input_ends_with_exit_code_2_and_one_line(tmp_path):
     assert done.returncode == 2
     assert str(path) in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_ids_are_in_order_of_numbers_where_they_are_numbers_and_of_text_else(tmp_path):
+    columns = {"profile_id": [2, 10, 2, 10], "title_id": ["9", "10", "10", "9"], "ts": [1, 2, 3, 4], "role": ["train", "train", "test", "valid"]}
+    data = dataset.load(written(tmp_path, columns), None, None, "roles")
+    assert data.profile_ids == ["2", "10"]
+    assert data.title_ids == ["10", "9"]
+    assert [data.title_ids[title] for title in data.title] == ["9", "10", "10", "9"]
+    assert [data.profile_ids[profile] for profile in data.profile] == ["2", "2", "10", "10"]
+
+
+def test_days_are_times(tmp_path):
+    days = pa.array([18000, 18001, 18002], pa.date32())
+    data = dataset.load(written(tmp_path, {"profile_id": [1, 1, 1], "title_id": [1, 2, 3], "ts": days}), None, None, "leave-last-out")
+    assert data.timed
+    assert np.diff(data.seconds).tolist() == [86400.0, 86400.0]
+
+
+def test_full_ranking_holds_a_bounded_number_of_scores_and_counts_the_same(tmp_path, monkeypatch):
+    data = dataset.load(written(tmp_path, chains()), None, None, "leave-last-out")
+    test = requests_of(data, TEST, "train")
+    table_QT = np.random.default_rng(1).random((len(test), 40), np.float32)
+    asked = []
+
+    def scores(rows):
+        asked.append(len(rows))
+        return table_QT[rows]
+
+    at_once = evaluate.figures(test, scores, [5, 10], seed=0)
+    monkeypatch.setattr(evaluate, "SCORES_AT_ONCE", 7 * 40)
+    in_parts = evaluate.figures(test, scores, [5, 10], seed=0)
+    assert at_once == in_parts
+    assert asked[0] == len(test)
+    assert max(asked[1:]) <= 7
+    assert at_once["coverage@10"] == 1.0
+
+
+def test_choices_look_at_requests_from_all_over(tmp_path):
+    test = requests_of(dataset.load(written(tmp_path, chains(9)), None, None, "leave-last-out"), TEST, "train")
+    assert test.spread(3).tolist() == [0, 4, 8]
+    assert test.spread(100).tolist() == list(range(9))
+
+
+def test_histories_of_length_one(tmp_path):
+    profile = np.repeat(np.arange(120), 3)
+    role = np.tile(["train", "valid", "test"], 120)
+    columns = {"profile_id": profile, "title_id": (profile * 7 + np.tile(np.arange(3), 120)) % 30, "ts": np.tile(np.arange(3), 120), "role": role}
+    for more in ([], ["--unordered", "--fit", "train+valid"]):
+        result = run(options(written(tmp_path, columns), "--protocol", "roles", "--recipe", "quick", *more))
+        assert result["data"]["requests"] == {"valid": 120, "test": 120}
+        assert 0.0 <= result["test"]["ndcg@10"] <= 1.0
+
+
+def test_a_split_that_leaves_nothing_to_learn_from_is_said(tmp_path):
+    path = written(tmp_path, {"profile_id": [1, 1], "title_id": [1, 2], "ts": [1, 2], "role": ["valid", "test"]})
+    with pytest.raises(UsageError, match="no row is left to learn from"):
+        both_parts(dataset.load(path, None, None, "roles"), "train", path)

@@ -1,0 +1,45 @@
+"""The command line that the benchmarks of retrieval, ranking and peers share."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.retrieval.data import PROTOCOLS
+from contracts.errors import MarqueeError, UsageError
+
+
+def parser(program: str, description: str) -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--interactions", type=Path, required=True)
+    made.add_argument("--titles", type=Path)
+    made.add_argument("--profiles", type=Path)
+    made.add_argument("--protocol", choices=PROTOCOLS, required=True)
+    made.add_argument("--unordered", action="store_true", help="the order means nothing: places, recency and last title are off")
+    made.add_argument("--fit", choices=("train", "train+valid"), default="train", help="whether the final model learns from validation rows")
+    made.add_argument("--seed", type=int, default=7)
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--k", type=_cut_offs, default=[10, 20, 50, 200], help="10 is always among them")
+    made.add_argument("--out", type=Path, required=True)
+    return made
+
+
+def _cut_offs(text: str) -> list[int]:
+    ks = sorted({10, *(int(k) for k in text.split(","))})
+    if ks[0] < 1:
+        raise argparse.ArgumentTypeError(f"{text}: cut-offs start at 1")
+    return ks
+
+
+def carry_out(options: argparse.Namespace, program: str, run: Callable[[argparse.Namespace], dict], table: Callable[[dict], str]) -> None:
+    """Writes the result and prints its table; what a person can act on ends in one line and exit code 1 or 2."""
+    try:
+        if not options.out.resolve().parent.is_dir():  # before hours of work
+            raise UsageError(f"--out {options.out}: no such folder")
+        result = run(options)
+    except MarqueeError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(table(result))
