@@ -2,10 +2,11 @@
 
     python -m bench.cold --interactions FILE.parquet --titles FILE.parquet --protocol roles --out result.json
 
-Of each split a share of the titles is out of training, with all its rows. A request is the newest play of such a title
-in a profile's training and validation rows (`--on valid`, what choices are made by) or test rows (`--on test`), after
-everything that stands before it; the titles that were held out compete, without those that the profile has seen. Beside
-the towers: random order, and an oracle that knows how often each title is played in the whole file.
+Of each split a share of the titles is out of training, with all its rows. A request is the first play of such a title
+among a profile's validation rows (`--on valid`, what choices are made by) or test rows (`--on test`), after everything
+that stands before it; the titles that were held out compete, without those that the profile has seen. Beside the
+towers: random order, and an oracle that knows how often each title is played in the whole file. Plays among the
+training rows are not asked for: the towers have learnt what followed them.
 
 Shape suffixes: E interactions, T titles, C held-out titles, Q requests.
 """
@@ -116,12 +117,11 @@ def held_out(data: Dataset, share: float, seed: int) -> np.ndarray:
 
 
 def requests(data: Dataset, cold_T: np.ndarray, on: str) -> Asked:
-    """The newest play of a held-out title in each profile's rows of the part."""
-    roles = (TEST,) if on == "test" else (TRAIN, VALID)
-    rows = np.flatnonzero(cold_T[data.title] & np.isin(data.role, roles))
-    newest = np.append(data.profile[rows][1:] != data.profile[rows][:-1], True)[: len(rows)]
-    first = data.first()[data.profile[rows[newest]]]
-    return Asked(first, rows[newest] - first)
+    """The first play of a held-out title in each profile's rows of the part."""
+    rows = np.flatnonzero(cold_T[data.title] & (data.role == (TEST if on == "test" else VALID)))
+    _, one = np.unique(data.profile[rows], return_index=True)
+    first = data.first()[data.profile[rows[one]]]
+    return Asked(first, rows[one] - first)
 
 
 def figures(data: Dataset, cold_T: np.ndarray, asked: Asked, scores_QC: np.ndarray, seed: int) -> dict:
