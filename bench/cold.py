@@ -12,16 +12,14 @@ Shape suffixes: E interactions, T titles, C held-out titles, Q requests.
 """
 
 import argparse
-import json
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bench.retrieval import arguments, recipes, systems
 from bench.retrieval import data as dataset
-from bench.retrieval import recipes, systems
 from bench.retrieval.data import TEST, TRAIN, VALID, Dataset
 from contracts.errors import UsageError
 from jobs.evaluation import ranking
@@ -44,16 +42,14 @@ class Asked:
 
 
 def main() -> None:
-    options = parser().parse_args()
-    try:
-        result = run(options)
-    except UsageError as error:
-        print(f"bench.cold: {error}", file=sys.stderr)
-        sys.exit(2)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print("| | " + " | ".join(SHOWN) + " |\n| --- |" + " --- |" * len(SHOWN))
-    for system, figures in result["mean"].items():
-        print(f"| {system} | " + " | ".join(f"{figures[name]:.4f}" for name in SHOWN) + " |")
+    arguments.carry_out(parser().parse_args(), "bench.cold", run, table)
+
+
+def table(result: dict) -> str:
+    """Means over the splits as a Markdown table."""
+    lines = ["| | " + " | ".join(SHOWN) + " |", "| --- |" + " --- |" * len(SHOWN)]
+    lines += [f"| {system} | " + " | ".join(f"{figures[name]:.4f}" for name in SHOWN) + " |" for system, figures in result["mean"].items()]
+    return "\n".join(lines)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,8 +8,6 @@ the making of the data included.
 
 import argparse
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -20,6 +18,8 @@ import numpy as np
 import onnxruntime
 import torch
 
+from bench.retrieval import arguments
+from bench.retrieval.evaluate import Phases
 from bench.scale.service import Catalogue, training_data
 from contracts.errors import UsageError
 from contracts.query import QUERY_OUTPUT
@@ -45,14 +45,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    try:
-        result = run(options)
-    except UsageError as error:
-        print(f"bench.scale: {error}", file=sys.stderr)
-        sys.exit(2)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    arguments.carry_out(parser.parse_args(), "bench.scale", run, lambda result: json.dumps(result, indent=1))
 
 
 def run(options: argparse.Namespace) -> dict:
@@ -81,27 +74,12 @@ def run(options: argparse.Namespace) -> dict:
     onnx |= {name: answers(recipes.recipe(name).towers, options.seed) for name in recipes.RECIPES if name != options.recipe}
     return {
         "positives_per_second": round(steps.positives / steps.seconds), "positives_per_cpu_second": round(steps.positives / steps.cpu_seconds),
-        "peak_memory_mib": phases.made["embed"]["peak_memory_mib"], "embed_seconds": phases.made["embed"]["seconds"],
+        "embed_seconds": phases.seconds["embed"],
         "positives": steps.positives, "labels": fitted.labels, "recall": fitted.curve[fitted.best].recall, "recall_at": config.recall_at,
-        "popularity_recall": fitted.popularity_recall, "phases": phases.made, "onnx": onnx,
+        "popularity_recall": fitted.popularity_recall, **phases.report(), "onnx": onnx,
         "configuration": {"titles": options.titles, "interactions": options.interactions, "recipe": options.recipe,
                           "seed": options.seed, "threads": options.threads, "steps": options.steps, "id_titles": len(fitted.id_titles), "towers": asdict(config)},
     }
-
-
-class Phases:
-    """Seconds of each phase, and the process's peak memory at its end."""
-
-    def __init__(self) -> None:
-        self.made: dict[str, dict[str, float]] = {}
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def done(self, phase: str) -> None:
-        wall, cpu = time.monotonic(), time.process_time()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 2**20)
-        self.made[phase] = {"seconds": round(wall - self._wall, 1), "cpu_seconds": round(cpu - self._cpu, 1), "peak_memory_mib": peak}
-        self._wall, self._cpu = wall, cpu
-        print(f"{phase}: {json.dumps(self.made[phase])}", file=sys.stderr)
 
 
 class Steps:

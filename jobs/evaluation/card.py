@@ -3,17 +3,12 @@
 from collections.abc import Iterator
 
 from jobs.evaluation.evidence import Evidence, GoldenShelf
-from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, SNIPS_DCG, SNIPS_POOL, lost_slices
+from jobs.evaluation.figures import CANDIDATE, CORRECTED, LIVE, PLAYED, POPULARITY, lost_slices
 from jobs.evaluation.gates import FAILED, NOT_APPLICABLE, PASSED
 
 SHOWN = 8
-LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", "recall_at_200": "recall@200",
-          "coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
+LABELS = {**PLAYED.labels, "coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
           "popularity_share_at_10": "popular titles@10", "tail_share_at_10": "least played half@10"}
-
-
-CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", SNIPS_POOL: "SNIPS DCG of retrieval", RECALL: "SNIPS recall@200"}
-"""Of the labels that no ranking chose."""
 
 
 def card(evidence: Evidence) -> str:
@@ -60,7 +55,7 @@ def _figures(e: Evidence) -> Iterator[str]:
     yield "| --- |" + " --- |" * len(systems)
     for name, label in LABELS.items():
         yield f"| {label} | " + " | ".join(_number(systems[s].get(name)) for s in systems) + " |"
-    for name, label in CORRECTED_LABELS.items() if e.corrected else ():
+    for name, label in CORRECTED.labels.items() if e.corrected else ():
         found = e.corrected["systems"]
         yield f"| {label} | " + " | ".join(_number(found[s].get(name)) if s in found else "" for s in systems) + " |"
     if CANDIDATE in e.latency_ms:
@@ -72,7 +67,7 @@ def _figures(e: Evidence) -> Iterator[str]:
 def _slices(e: Evidence) -> Iterator[str]:
     figures = e.fair
     baseline = LIVE if LIVE in figures["differences"] else POPULARITY
-    label = {**LABELS, **CORRECTED_LABELS}[figures["headline"]]
+    label = {**LABELS, **CORRECTED.labels}[figures["headline"]]
     lost = lost_slices(figures, baseline)
     if not figures["slices"]:
         yield "No slice had enough requests to be shown."

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from jobs.bootstrap import PairedBootstrap, effective_size
 from jobs.evaluation import metrics
 from jobs.evaluation.config import JudgeConfig
 from jobs.evaluation.gates import Difference
@@ -41,13 +42,14 @@ class Lists:
 @dataclass(frozen=True)
 class Scheme:
     """How lists are held against labels: metrics by name, those that decide on the funnel and on retrieval, what a request
-    weighs, and how sure a loss must be."""
+    weighs, how sure a loss must be, and what a person calls the metrics."""
 
     headline: str
     retrieval: str
     metrics: Mapping[str, Callable[[Lists, Mapping[str, float]], float]]
     weigh: Callable[[Mapping[str, float]], float]
     confidence: float
+    labels: Mapping[str, str]
 
 
 PLAYED = Scheme(NDCG, RECALL, {
@@ -55,12 +57,13 @@ PLAYED = Scheme(NDCG, RECALL, {
     NDCG: lambda lists, relevant: metrics.ndcg(lists.shelf, relevant),
     "mrr_at_10": lambda lists, relevant: metrics.reciprocal_rank(lists.shelf, relevant),
     RECALL: lambda lists, relevant: metrics.recall(lists.pool, relevant),
-}, lambda relevant: 1.0, 0.95)
+}, lambda relevant: 1.0, 0.95, {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", RECALL: "recall@200"})
 CORRECTED = Scheme(SNIPS_DCG, SNIPS_POOL, {
     SNIPS_DCG: lambda lists, weights: metrics.discounted_share(lists.order, weights, lists.eligible),
     SNIPS_POOL: lambda lists, weights: metrics.discounted_share(lists.pool, weights, lists.eligible),
     RECALL: lambda lists, weights: metrics.weighted_recall(lists.pool, weights),
-}, lambda weights: float(sum(weights.values())), 0.99)
+}, lambda weights: float(sum(weights.values())), 0.99,
+    {SNIPS_DCG: "SNIPS DCG", SNIPS_POOL: "SNIPS DCG of retrieval", RECALL: "SNIPS recall@200"})
 """Labels are few: a loss must be surer than on plays, and metrics smooth (recall@200 is shown, and decides nothing)."""
 
 
@@ -96,19 +99,20 @@ class Comparison:
                  config: JudgeConfig, scheme: Scheme = PLAYED):
         self.judged, self.systems, self.facts, self.config, self.scheme = judged, systems, facts, config, scheme
         self.new_relevant = [self._launched_lately(one) for one in judged]
-        self.values, self.bootstrap = self._look([one.relevant for one in judged])
-        self.new_values, self.new_bootstrap = self._look(self.new_relevant)
+        drawn = PairedBootstrap([one.profile_id for one in judged], config.bootstrap_samples, config.seed)
+        self.values, self.bootstrap = self._look([one.relevant for one in judged], drawn)
+        self.new_values, self.new_bootstrap = self._look(self.new_relevant, drawn)
 
-    def _look(self, relevant: Sequence[Mapping[str, float]]) -> tuple[dict[str, dict[str, np.ndarray]], metrics.PairedBootstrap]:
+    def _look(
+        self, relevant: Sequence[Mapping[str, float]], drawn: PairedBootstrap
+    ) -> tuple[dict[str, dict[str, np.ndarray]], PairedBootstrap]:
         """system → metric → (N,) against these labels, and the bootstrap of their means."""
         values = {
             name: {metric: np.array([self._value(name, rule, lists, wanted) for lists, wanted in zip(per_request, relevant)])
                    for metric, rule in self.scheme.metrics.items()}
             for name, per_request in self.systems.items()
         }
-        weight_N = np.array([self.scheme.weigh(wanted) for wanted in relevant])
-        profiles = [one.profile_id for one in self.judged]
-        return values, metrics.PairedBootstrap(profiles, self.config.bootstrap_samples, self.config.seed, weight_N)
+        return values, drawn.weighted(np.array([self.scheme.weigh(wanted) for wanted in relevant]))
 
     def difference(self, metric: str, baseline: str, rows: np.ndarray | None = None, new_titles: bool = False) -> Difference | None:
         """Candidate minus baseline; None where there is no such baseline or nothing to compare."""
@@ -132,14 +136,14 @@ class Comparison:
             values, bootstrap = self._of(new)
             ours_N, theirs_N = values[CANDIDATE][self.scheme.headline], values[baseline][self.scheme.headline]
             keep = rows & ~np.isnan(theirs_N)
-            profiles = min(len(set(bootstrap.profile_N[keep])), math.floor(metrics.effective_size(bootstrap.weight_N[keep])))
+            profiles = min(len(set(bootstrap.profile_N[keep])), math.floor(effective_size(bootstrap.weight_N[keep])))
             if profiles >= max(LEAST_PROFILES, self.config.min_slice_requests):
                 theirs = bootstrap.mean(theirs_N, keep)
                 p = bootstrap.p_below(ours_N - theirs_N, keep, -margin * theirs, profiles)
                 found[f"{name} {value}"] = Loss(bootstrap.mean(ours_N, keep), theirs, p)
         return found
 
-    def _of(self, new_titles: bool) -> tuple[dict[str, dict[str, np.ndarray]], metrics.PairedBootstrap]:
+    def _of(self, new_titles: bool) -> tuple[dict[str, dict[str, np.ndarray]], PairedBootstrap]:
         return (self.new_values, self.new_bootstrap) if new_titles else (self.values, self.bootstrap)
 
     def as_json(self) -> dict[str, Any]:
@@ -157,7 +161,7 @@ class Comparison:
             "slices": [self._slice(name, value, rows, new, baselines) for name, value, rows, new in self._slices()],
         }
 
-    def _means(self, values: Mapping[str, np.ndarray], rows: np.ndarray, bootstrap: metrics.PairedBootstrap) -> dict[str, float | None]:
+    def _means(self, values: Mapping[str, np.ndarray], rows: np.ndarray, bootstrap: PairedBootstrap) -> dict[str, float | None]:
         """Of each metric over the rows that the system answered."""
         means = {metric: bootstrap.mean(found_N, rows & ~np.isnan(found_N)) for metric, found_N in values.items()}
         return {metric: None if math.isnan(mean) else _round(mean) for metric, mean in means.items()}
@@ -204,7 +208,7 @@ class Comparison:
         for name, values in columns.items():
             found += [(name, value, np.array(values) == value, False) for value in sorted(set(values))]
         for name, value, rows, new in found:
-            if metrics.effective_size(self._of(new)[1].weight_N[rows]) >= self.config.min_slice_requests:
+            if effective_size(self._of(new)[1].weight_N[rows]) >= self.config.min_slice_requests:
                 yield name, value, rows, new
 
     def _slice(self, name: str, value: str, rows: np.ndarray, new: bool, baselines: Sequence[str]) -> dict[str, Any]:

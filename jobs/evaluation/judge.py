@@ -24,6 +24,7 @@ from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
 from contracts.release import Manifest, Payload, Provenance, ReleaseSpec, State, digest, file_entry
 from contracts.settings import Settings
+from jobs.bootstrap import effective_size
 from jobs.evaluation import eligible, gates, logged, record, requests, rules
 from jobs.evaluation.case import Case, Corrected, Live, Replayed
 from jobs.evaluation.changes import changes
@@ -32,7 +33,6 @@ from jobs.evaluation.curve import learning_curve
 from jobs.evaluation.evidence import Evidence, GoldenShelf
 from jobs.evaluation.figures import CANDIDATE, CORRECTED, LIVE, POPULARITY, RETRIEVAL, CatalogueFacts, Comparison, Lists
 from jobs.evaluation.golden import Golden, golden_profiles
-from jobs.evaluation.metrics import effective_size
 from jobs.evaluation.requests import Judged
 from jobs.evaluation.shadow import Answer, replay, server
 from jobs.runtime import log
@@ -89,10 +89,10 @@ def _judge(
         eligibility = eligible.EligibilityLog.read(ledger)  # it grew while the shelves were computed
 
     systems = _systems(folder, asked, ours.answers, theirs.answers if theirs else [], eligibility, config)
-    counts = [_eligible(one, eligibility, titles["title_id"].to_pylist()) if one.corrected else 0 for one in asked]
-    corrected = _corrected(asked, systems, counts, _facts(titles), slates.share_of(live.release_id), slates.explored, config)
-    systems = {name: lists[: len(judged)] for name, lists in systems.items()}
-    comparison = Comparison(judged, systems, _facts(titles), config)
+    facts, title_ids = _facts(titles), titles["title_id"].to_pylist()
+    counts = [_eligible(one, eligibility, title_ids) if one.corrected else 0 for one in asked]
+    corrected = _corrected(asked, systems, counts, facts, slates.share_of(live.release_id), slates.explored, config)
+    comparison = Comparison(judged, {name: lists[: len(judged)] for name, lists in systems.items()}, facts, config)
     ours = replace(ours, answers=ours.answers[: len(judged)])
     decided = rules.decide(Case(settings, folder, payload, provenance, spec, titles, judged, ours, live, eligibility, comparison,
                                 corrected, config))

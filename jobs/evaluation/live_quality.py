@@ -21,6 +21,7 @@ from contracts.marts import tag_name
 from contracts.release import CONTROL_ARM, Provenance
 from contracts.settings import Settings
 from contracts.tags import TagRecord
+from jobs.bootstrap import PairedBootstrap
 from jobs.evaluation import live_plot, metrics, requests, skew
 from jobs.evaluation.config import JudgeConfig
 from jobs.evaluation.requests import Judged, MemberState
@@ -103,7 +104,7 @@ def measure(
         name: np.array([0.0 if answer.error else rule(answer, one.relevant) for one, answer in zip(judged, answers, strict=True)])
         for name, rule in METRICS.items()
     }
-    bootstrap = metrics.PairedBootstrap([one.profile_id for one in judged], config.bootstrap_samples, config.seed)
+    bootstrap = PairedBootstrap([one.profile_id for one in judged], config.bootstrap_samples, config.seed)
     wanted = [title for one in judged for title in one.relevant]
     pools = [len(answer.pool) for answer in answered] or [0]
     last = record.last

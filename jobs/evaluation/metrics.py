@@ -1,7 +1,4 @@
-"""Figures of ranked lists, as pure functions of numpy arrays and title ids.
-
-Shape suffixes: N requests, P profiles, S bootstrap samples.
-"""
+"""Figures of ranked lists, as pure functions of numpy arrays and title ids."""
 
 from collections.abc import Mapping, Sequence
 
@@ -94,56 +91,3 @@ def popularity_share(shelves: Sequence[Sequence[str]], popular: frozenset[str], 
     """Share of places that popular titles hold."""
     places = [title in popular for shelf in shelves for title in shelf[:at]]
     return float(np.mean(places)) if places else 0.0
-
-
-def effective_size(weight_N: np.ndarray) -> float:
-    """Kish's effective sample size, (Σw)² / Σw²: as many equal weights would vary as much; 0 of none."""
-    squares = float((weight_N**2).sum())
-    return float(weight_N.sum()) ** 2 / squares if squares else 0.0
-
-
-class PairedBootstrap:
-    """Confidence bounds of mean differences, resampling whole profiles (Efron & Tibshirani, 1993, ch. 16): the
-    requests of one profile are not independent. The same seed and profiles give the same bounds. `weight_N`: means are
-    weighted by it (None: all alike)."""
-
-    def __init__(self, profiles: Sequence[str], samples: int, seed: int, weight_N: np.ndarray | None = None):
-        self.weight_N = np.ones(len(profiles)) if weight_N is None else weight_N
-        names, self.profile_N = np.unique(np.asarray(profiles, dtype=object).astype(str), return_inverse=True)
-        self.count = len(names)
-        random = np.random.default_rng(seed)
-        shares_P = np.full(self.count, 1.0 / max(1, self.count))
-        drawn_SP = random.multinomial(self.count, shares_P, samples) if self.count else np.zeros((samples, 0))
-        self.weights_SP = drawn_SP.astype(np.float32)
-
-    def bounds(self, difference_N: np.ndarray, rows: np.ndarray | None = None, confidence: float = 0.95) -> tuple[float, float]:
-        """One-sided lower and upper bounds of the mean difference over `rows` (a mask; None: all), each holding with
-        `confidence`. NaN differences are left out. (NaN, NaN) where nothing is left."""
-        keep = ~np.isnan(difference_N) if rows is None else rows & ~np.isnan(difference_N)
-        if not keep.any():
-            return float("nan"), float("nan")
-        low, high = np.quantile(self._means(difference_N, keep), [1.0 - confidence, confidence])
-        return float(low), float(high)
-
-    def p_below(self, difference_N: np.ndarray, rows: np.ndarray, threshold: float, profiles: int) -> float:
-        """One-sided p of "the mean difference over `rows` is at least `threshold`": Student's t with the bootstrap's
-        standard error, since counting samples cannot show the small p that many slices ask for."""
-        from scipy.stats import t
-
-        means_S = self._means(difference_N, rows)
-        mean, error = self.mean(difference_N, rows), float(means_S.std(ddof=1))
-        if error == 0.0:
-            return 1.0 if mean >= threshold else 0.0
-        return float(t.cdf((mean - threshold) / error, profiles - 1))
-
-    def mean(self, values_N: np.ndarray, keep: np.ndarray) -> float:
-        """The weighted mean over the rows of a mask; NaN where they weigh nothing."""
-        weight = float(self.weight_N[keep].sum())
-        return float((values_N[keep] * self.weight_N[keep]).sum()) / weight if weight else float("nan")
-
-    def _means(self, difference_N: np.ndarray, keep: np.ndarray) -> np.ndarray:
-        """(S,) the mean of each sample that drew anything."""
-        sum_P = np.bincount(self.profile_N[keep], difference_N[keep] * self.weight_N[keep], self.count)
-        count_P = np.bincount(self.profile_N[keep], self.weight_N[keep], self.count)
-        drawn_S = self.weights_SP @ count_P
-        return (self.weights_SP @ sum_P)[drawn_S > 0] / drawn_S[drawn_S > 0]

@@ -12,12 +12,10 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.figure import Figure
 
-from jobs.evaluation.figures import CANDIDATE, LIVE, NDCG, POPULARITY, RECALL, RETRIEVAL, SNIPS_DCG, SNIPS_POOL
+from jobs.evaluation.figures import CANDIDATE, CORRECTED, LIVE, PLAYED, POPULARITY, RETRIEVAL
 
 COLOURS = {CANDIDATE: "#3557d6", LIVE: "#7a7f8c", POPULARITY: "#d08a2e", RETRIEVAL: "#3f9b7a"}
-PLAYED_LABELS = {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", RECALL: "recall@200"}
-CORRECTED_LABELS = {SNIPS_DCG: "SNIPS DCG", SNIPS_POOL: "SNIPS DCG\nof retrieval", RECALL: "SNIPS recall@200"}
-LABELS = {**CORRECTED_LABELS, **PLAYED_LABELS}
+LABELS = {**CORRECTED.labels, **PLAYED.labels}
 BEYOND = {"coverage_at_10": "coverage@10", "genre_diversity_at_10": "genre diversity@10",
           "popularity_share_at_10": "share of most played tenth@10", "genre_miscalibration_at_10": "genre miscalibration@10"}
 STYLE = {"svg.hashsalt": "marquee", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
@@ -27,7 +25,7 @@ STYLE = {"svg.hashsalt": "marquee", "svg.fonttype": "none", "font.family": "sans
 
 def quality(figures: Mapping[str, Any]) -> str:
     """Bars of the funnel's metrics by system, with bounds of each mean."""
-    return _bars(figures["systems"], PLAYED_LABELS, "Quality of the funnel on logged plays, with one-sided 95 % bounds", bounds=True)
+    return _bars(figures["systems"], PLAYED.labels, "Quality of the funnel on logged plays, with one-sided 95 % bounds", bounds=True)
 
 
 def corrected(figures: Mapping[str, Any] | None) -> str:
@@ -35,7 +33,7 @@ def corrected(figures: Mapping[str, Any] | None) -> str:
     if not figures:
         return ""
     said = f"{figures['explored']} engagements in exploration slots, effective sample size {figures['effective']:.0f}"
-    return _bars(figures["systems"], CORRECTED_LABELS, f"Corrected for what was shown ({said})", bounds=True)
+    return _bars(figures["systems"], CORRECTED.labels, f"Corrected for what was shown ({said})", bounds=True)
 
 
 def beyond_accuracy(figures: Mapping[str, Any]) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from jobs.evaluation import plots
-from jobs.evaluation.card import CORRECTED_LABELS, LABELS
+from jobs.evaluation.card import LABELS
 from jobs.evaluation.evidence import Evidence
+from jobs.evaluation.figures import CORRECTED
 
 TEMPLATE = "report.html.j2"
 
@@ -23,7 +24,7 @@ def report(evidence: Evidence, milliseconds: Mapping[str, Sequence[float]]) -> s
         plots.learning(evidence.curve),
     ]
     labels = {**LABELS, "genre_miscalibration_at_10": "genre miscalibration@10"}
-    return environment.get_template(TEMPLATE).render(e=evidence, labels=labels, corrected_labels=CORRECTED_LABELS, plots=[plot for plot in drawn if plot])
+    return environment.get_template(TEMPLATE).render(e=evidence, labels=labels, corrected_labels=CORRECTED.labels, plots=[plot for plot in drawn if plot])
 
 
 def _figure(value: float | None, digits: int = 4) -> str:

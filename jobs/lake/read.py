@@ -110,17 +110,20 @@ def _snapshot(source: Table, name: str, tag: str | None) -> int | None:
 def _scan(source: Table, snapshot: int | None, columns, row_filter) -> pa.Table:
     if snapshot is None and source.current_snapshot() is None:
         empty = source.schema().as_arrow().empty_table()
-        return empty.select(list(columns)) if columns else empty
+        return _plain(empty.select(list(columns)) if columns else empty)
     fields = tuple(columns) if columns else ("*",)
-    rows = source.scan(row_filter=row_filter or AlwaysTrue(), selected_fields=fields, snapshot_id=snapshot).to_arrow()
-    return rows.cast(pa.schema([field.with_type(_plain(field.type)) for field in rows.schema]))
+    return _plain(source.scan(row_filter=row_filter or AlwaysTrue(), selected_fields=fields, snapshot_id=snapshot).to_arrow())
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """The same type with 32-bit offsets. Which of the two a scan gives depends on who wrote the file, and Arrow joins no
-    string with a large one."""
+def _plain(rows: pa.Table) -> pa.Table:
+    """Strings and lists with 32-bit offsets. Which of the two a scan gives depends on who wrote the file, and Arrow joins
+    no string with a large one."""
+    return rows.cast(pa.schema([field.with_type(_plain_type(field.type)) for field in rows.schema]))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
+        return pa.list_(_plain_type(kind.value_type))
     return kind

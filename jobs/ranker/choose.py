@@ -1,7 +1,7 @@
 """Trains the candidates for the place of ranker and picks one by NDCG@10 over whole pools of held-out profiles.
 
 Shape suffixes: V validation requests, K candidates, N candidates of all validation requests, R ranking features,
-S training rows, P validation profiles, B bootstrap samples.
+S training rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 
 from contracts.features import RANKING_FEATURES, blend_scores
 from contracts.release import RankerSpec
+from jobs.bootstrap import PairedBootstrap, effective_size
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.rows import TrainingRows, ValidationRows
 
@@ -88,20 +89,17 @@ def train_lambdamart(
 # --- picking --------------------------------------------------------------------------------------------------------
 
 ERRORS_ALLOWED = 2.0
+"""Hastie et al. (ESL 7.10) ask for one among neighbours on a curve; the best of twenty unlike candidates owes more to luck."""
 
 
 class Validation:
     """NDCG@10 over held-out requests: the mean weighted by each request's weight, and the standard error of a paired
-    difference, resampling whole profiles (Efron & Tibshirani, 1993, ch. 16)."""
+    difference."""
 
     def __init__(self, rows: Sequence[ValidationRows], config: RankerConfig):
         self.rows = rows
         self.weight_V = np.array([r.weight for r in rows])
-        names, self.profile_V = np.unique([r.profile_id for r in rows], return_inverse=True)
-        self.profiles = len(names)
-        random = np.random.default_rng(config.seed)
-        drawn_BP = random.multinomial(self.profiles, np.full(self.profiles, 1.0 / self.profiles), config.bootstrap_samples)
-        self.drawn_BP = drawn_BP.astype(np.float32)
+        self.bootstrap = PairedBootstrap([r.profile_id for r in rows], config.bootstrap_samples, config.seed).weighted(self.weight_V)
 
     def ndcg(self, scores: Sequence[np.ndarray]) -> np.ndarray:
         """(V,) of one array of scores a request."""
@@ -111,24 +109,13 @@ class Validation:
         """Rounded, so that a tie is a tie."""
         return round(float(np.average(ndcg_V, weights=self.weight_V)), 6)
 
-    def error(self, difference_V: np.ndarray) -> float:
-        """Standard error of the weighted mean difference."""
-        sum_P, weight_P = (np.bincount(self.profile_V, values, self.profiles) for values in (self.weight_V * difference_V, self.weight_V))
-        return float(((self.drawn_BP @ sum_P) / (self.drawn_BP @ weight_P)).std(ddof=1))
-
-    @property
-    def effective(self) -> float:
-        """Requests of equal weight that would say as much: (sum w)^2 / sum w^2 (Kish, 1965)."""
-        return float(self.weight_V.sum() ** 2 / (self.weight_V**2).sum())
-
 
 def simplest_of_the_best(ndcg_V: Mapping[str, np.ndarray], validation: Validation) -> tuple[str, str]:
-    """The simplest candidate whose mean lies within two standard errors of the best (Hastie et al., ESL 7.10, ask for one
-    of a curve's neighbours; the best of twenty unlike candidates owes more to luck; the error
-    is that of the paired difference), and why. Of equally simple ones, the best."""
+    """The simplest candidate whose mean lies within two standard errors of the best (of the paired difference), and why.
+    Of equally simple ones, the best."""
     means = {name: validation.mean(values) for name, values in ndcg_V.items()}
     best = max(means, key=lambda name: means[name])
-    errors = {name: validation.error(ndcg_V[best] - values) for name, values in ndcg_V.items()}
+    errors = {name: validation.bootstrap.error(ndcg_V[best] - values) for name, values in ndcg_V.items()}
     near = [name for name in means if means[best] - means[name] <= ERRORS_ALLOWED * errors[name]]
     pick = min(near, key=lambda name: (complexity(name), -means[name]))
     if pick == best:
@@ -160,7 +147,7 @@ def choose(
     ndcg_V = {name: judge.ndcg([score(r) for r in validation]) for name, score in scores.items()}
     ndcg_V |= _lambdamart_ndcg(training, judge, config, threads)
     pick, reason = simplest_of_the_best(ndcg_V, judge)
-    reason += f"; {len(validation)} held-out requests, {judge.effective:.0f} effective"
+    reason += f"; {len(validation)} held-out requests, {effective_size(judge.weight_V):.0f} effective"
     if len(training) < config.min_training_requests:
         reason += f"; LambdaMART not tried: {len(training)} training requests, {config.min_training_requests} needed"
     figures = {name: judge.mean(values) for name, values in ndcg_V.items()}

@@ -15,6 +15,7 @@ import pyarrow as pa
 from contracts.features import ranking_features
 from contracts.marts import TITLE_FEATURES
 from jobs.attention import Attention
+from jobs.bootstrap import effective_size
 from jobs.ranker.asof import floats
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.pool import Pool
@@ -139,7 +140,6 @@ def with_something_to_learn(rows: Iterable[TrainingRows]) -> list[TrainingRows]:
 
 
 def effective_plays(rows: Iterable[TrainingRows]) -> dict[str, float]:
-    """Plays of the training rows, and as how many of equal weight they count: (sum w)^2 / sum w^2 (Kish, 1965)."""
+    """Plays of the training rows, and as how many of equal weight they count."""
     weights = np.concatenate([np.zeros(0), *(r.weight_S[r.gain_S > 0] for r in rows)])
-    return {"training_plays": len(weights),
-            "effective_plays": round(float(weights.sum() ** 2 / (weights**2).sum()), 1) if len(weights) else 0.0}
+    return {"training_plays": len(weights), "effective_plays": round(effective_size(weights), 1)}

@@ -400,8 +400,7 @@ class _Findings:
             note(pc.less_equal(rows["closes_at"], rows["opens_at"]), NEVER_OPEN)
 
     def _references(self, table: LandingTable, rows: pa.Table, note: Any) -> None:
-        """Titles and profiles that no interval so far has brought. What stands before an interval alone may be gone since it
-        was ingested: a day without any is not judged by what it lacks, nor where most of what it names is from there."""
+        """Titles and profiles that no interval so far has brought."""
         for key, owner in (("title_id", "titles"), ("profile_id", "profiles")):
             if key not in rows.column_names:
                 continue
@@ -409,12 +408,18 @@ class _Findings:
             named = [v for v in pc.unique(rows[key]).to_pylist() if v is not None]
             if table.name == owner:
                 known.update(named)
-            elif known and not (self.alone and not self.known.earlier and self.interval is not None and self.interval.days == 1):
-                unknown = sorted(v for v in named if v not in known)
-                gone = self.alone and self.known.earlier and 2 * len(unknown) > len(named)
-                if unknown and not gone:
-                    note(pc.is_in(rows[key], pa.array(unknown)),
-                         f"{key} is of no {owner[:-1]} that has landed ({', '.join(unknown[:MOST_NAMED])})")
+                continue
+            unknown = sorted(v for v in named if v not in known)
+            if known and unknown and not self._may_be_gone(len(unknown) / len(named)):
+                note(pc.is_in(rows[key], pa.array(unknown)),
+                     f"{key} is of no {owner[:-1]} that has landed ({', '.join(unknown[:MOST_NAMED])})")
+
+    def _may_be_gone(self, unknown_share: float) -> bool:
+        """What stood before an interval that is checked alone may be gone since it was ingested: a day with nothing before
+        it is not judged by what it lacks, nor is a span most of whose names are from there."""
+        if not self.alone or self.interval is None:
+            return False
+        return unknown_share > 0.5 if self.known.earlier else self.interval.days == 1
 
     def _repeats(self, table: LandingTable, event_ids: list[np.ndarray]) -> None:
         if not event_ids:

@@ -19,7 +19,7 @@ def test_the_command_trains_embeds_and_asks(tmp_path):
     result = json.loads((tmp_path / "result.json").read_text())
     assert result["positives_per_second"] > 0
     assert result["peak_memory_mib"] > 100
-    assert result["phases"].keys() == {"data", "prepare", "train", "export", "embed"}
+    assert result["seconds"].keys() == result["cpu_seconds"].keys() == {"data", "prepare", "train", "export", "embed"}
     assert {"nano", "pooled", "movielens"} <= result["onnx"].keys()
     assert all(0 <= figures["parity"] <= PARITY and figures["milliseconds"] > 0 for figures in result["onnx"].values())
     assert 0 < result["configuration"]["id_titles"] < 22_000

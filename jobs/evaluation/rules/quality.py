@@ -8,16 +8,14 @@ from collections.abc import Iterator
 
 from jobs.evaluation import gates as gate
 from jobs.evaluation.case import Case
-from jobs.evaluation.figures import LIVE, NDCG, POPULARITY, RECALL, RETRIEVAL, SNIPS_DCG, SNIPS_POOL, Comparison
+from jobs.evaluation.figures import LIVE, POPULARITY, RETRIEVAL, Comparison
 from jobs.evaluation.gates import PASSED, Difference, Gate, enough
 from jobs.evaluation.rules.index import Index
 
-LABELS = {NDCG: "NDCG@10", SNIPS_DCG: "SNIPS DCG", RECALL: "recall@200", SNIPS_POOL: "SNIPS DCG of retrieval"}
-
 
 def gates(case: Case, index: Index) -> Iterator[Gate]:
-    config, headline = case.config, fair(case).scheme.headline
-    label = LABELS[headline]
+    config, scheme = case.config, fair(case).scheme
+    headline, label = scheme.headline, scheme.labels[scheme.headline]
     yield gate.not_worse("not_worse_than_live", f"{label} not significantly more than {config.live_margin:.0%} below live's",
                          against(case, headline, LIVE), config.live_margin, why_not_live(case))
     yield _slices(case, label)

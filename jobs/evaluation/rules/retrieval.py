@@ -9,16 +9,16 @@ from jobs.evaluation.case import Case
 from jobs.evaluation.figures import LIVE
 from jobs.evaluation.gates import Gate
 from jobs.evaluation.rules.index import Index
-from jobs.evaluation.rules.quality import LABELS, against, fair, too_few, why_not_live
+from jobs.evaluation.rules.quality import against, fair, too_few, why_not_live
 from jobs.evaluation.rules.safety import LIMITS
 
 CHANCE = 0.5
 
 
 def gates(case: Case, index: Index) -> Iterator[Gate]:
-    metric = fair(case).scheme.retrieval
-    yield gate.not_worse("recall_not_worse_than_live", f"{LABELS[metric]} not significantly more than {case.config.live_margin:.0%} below live's",
-                         against(case, metric, LIVE), case.config.live_margin, why_not_live(case), group="retrieval")
+    scheme = fair(case).scheme
+    yield gate.not_worse("recall_not_worse_than_live", f"{scheme.labels[scheme.retrieval]} not significantly more than {case.config.live_margin:.0%} below live's",
+                         against(case, scheme.retrieval, LIVE), case.config.live_margin, why_not_live(case), group="retrieval")
     yield _better_than_chance(case)
     yield _pool(case)
     yield from _filtered(case, index)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
+from jobs.bootstrap import PairedBootstrap
 from jobs.evaluation import metrics
 
 TITLES = [f"t{i}" for i in range(30)]
@@ -62,7 +63,7 @@ class TestPairedBootstrap:
     def test_the_same_seed_gives_the_same_bounds(self):
         values = np.random.default_rng(0).normal(size=50)
         profiles = [f"p{i % 20}" for i in range(50)]
-        one, other = (metrics.PairedBootstrap(profiles, 200, 7).bounds(values) for _ in range(2))
+        one, other = (PairedBootstrap(profiles, 200, 7).bounds(values) for _ in range(2))
         assert one == other
         assert one[0] < values.mean() < one[1]
 
@@ -72,7 +73,7 @@ class TestPairedBootstrap:
         above = below = 0
         for world in range(200):
             values = rng.exponential(size=80) - 1.0  # mean 0, skewed
-            low, high = metrics.PairedBootstrap([f"p{i}" for i in range(80)], 300, world).bounds(values)
+            low, high = PairedBootstrap([f"p{i}" for i in range(80)], 300, world).bounds(values)
             above, below = above + (low > 0), below + (high < 0)
         assert 1 <= above <= 24
         assert 1 <= below <= 30
@@ -80,12 +81,12 @@ class TestPairedBootstrap:
     def test_requests_of_one_profile_are_not_independent(self):
         """The same value ten times over is no more evidence than once."""
         values = np.random.default_rng(2).normal(size=30)
-        once = metrics.PairedBootstrap([f"p{i}" for i in range(30)], 500, 3).bounds(values)
-        repeated = metrics.PairedBootstrap([f"p{i}" for i in range(30) for _ in range(10)], 500, 3).bounds(np.repeat(values, 10))
+        once = PairedBootstrap([f"p{i}" for i in range(30)], 500, 3).bounds(values)
+        repeated = PairedBootstrap([f"p{i}" for i in range(30) for _ in range(10)], 500, 3).bounds(np.repeat(values, 10))
         assert repeated == pytest.approx(once)
 
     def test_nan_and_masked_rows_are_left_out(self):
         values = np.array([1.0, np.nan, 1.0, -100.0])
-        bootstrap = metrics.PairedBootstrap(["a", "b", "c", "d"], 100, 1)
+        bootstrap = PairedBootstrap(["a", "b", "c", "d"], 100, 1)
         assert bootstrap.bounds(values, np.array([True, True, True, False])) == (1.0, 1.0)
         assert np.isnan(bootstrap.bounds(np.full(4, np.nan))).all()

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from contracts.eligibility import FAR, Eligibility, Record
 from contracts.split import split_for
-from jobs.evaluation import metrics
+from jobs.bootstrap import PairedBootstrap
 from jobs.evaluation.config import JudgeConfig
 from jobs.evaluation.eligible import Windows
 from jobs.evaluation.gates import FAILED, NOT_APPLICABLE, PASSED
-from jobs.evaluation.rules import data, quality
+from jobs.evaluation.rules import completeness, data, quality
 from jobs.evaluation.rules.data import Blocks
+from jobs.evaluation.shadow import Answer
 
 CONFIG = JudgeConfig()
 DAY = date(2026, 3, 31)
@@ -112,7 +113,7 @@ def test_holm_rejects_step_by_step():
 
 def test_holm_over_equal_slices_alarms_in_at_most_one_of_twenty():
     random, alarms = np.random.default_rng(3), 0
-    bootstrap = metrics.PairedBootstrap([f"p{i}" for i in range(400)], 300, 1)
+    bootstrap = PairedBootstrap([f"p{i}" for i in range(400)], 300, 1)
     for _ in range(100):
         difference_N = random.normal(0, 0.3, 400)
         p = {str(s): bootstrap.p_below(difference_N, np.arange(400) % 10 == s, 0.0, 40) for s in range(10)}
@@ -121,7 +122,7 @@ def test_holm_over_equal_slices_alarms_in_at_most_one_of_twenty():
 
 
 def test_a_slice_that_loses_is_found():
-    bootstrap = metrics.PairedBootstrap([f"p{i}" for i in range(400)], 300, 1)
+    bootstrap = PairedBootstrap([f"p{i}" for i in range(400)], 300, 1)
     random, rows = np.random.default_rng(3), np.arange(400) % 10 == 3
     difference_N = random.normal(0, 0.3, 400) - 0.3 * rows
     p = {str(s): bootstrap.p_below(difference_N, np.arange(400) % 10 == s, 0.0, 40) for s in range(10)}
@@ -148,3 +149,11 @@ def test_the_two_readings_of_the_log_agree(drawn, market, limit, at):
 def test_thresholds_are_part_of_what_was_judged():
     from jobs.evaluation.judge import rules_digest
     assert rules_digest(CONFIG) != rules_digest(replace(CONFIG, leak_auc=0.9))
+
+
+@pytest.mark.parametrize(("empty", "verdict"), [(0, PASSED), (5, PASSED), (6, FAILED), (50, FAILED)])
+def test_an_empty_shelf_for_everybody_is_an_alarm_whatever_the_reason(empty, verdict):
+    answers = [Answer(f"r{i}", titles=() if i < empty else ("t1",)) for i in range(50)]
+    case = SimpleNamespace(config=CONFIG, ours=SimpleNamespace(answers=answers), answered=answers, judged=answers, titles=pa.table({"t": [1]}))
+    found = {gate.name: gate for gate in completeness.gates(case, SimpleNamespace(count=1, error=""))}
+    assert found["shelves_filled"].verdict == verdict

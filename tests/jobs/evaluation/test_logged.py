@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.bootstrap import effective_size
 from jobs.evaluation import gates as gate
 from jobs.evaluation import logged, metrics
 from jobs.evaluation.case import Corrected
@@ -148,9 +149,9 @@ def test_what_a_list_lacks_shares_the_places_after_it():
 
 
 def test_effective_size_is_the_count_of_equal_weights_and_less_of_others():
-    assert metrics.effective_size(np.full(7, 3.0)) == pytest.approx(7)
-    assert metrics.effective_size(np.array([100.0, 1, 1, 1])) == pytest.approx(1.06, abs=0.01)
-    assert metrics.effective_size(np.zeros(0)) == 0
+    assert effective_size(np.full(7, 3.0)) == pytest.approx(7)
+    assert effective_size(np.array([100.0, 1, 1, 1])) == pytest.approx(1.06, abs=0.01)
+    assert effective_size(np.zeros(0)) == 0
 
 
 def case(explored: int, live_share: float, requests: int = 500) -> SimpleNamespace:

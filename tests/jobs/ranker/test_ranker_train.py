@@ -16,6 +16,7 @@ from contracts.marts import TRAINING_COLUMNS, tag_name
 from contracts.release import RankerSpec, ReleaseSpec
 from contracts.settings import Settings
 from jobs.attention import Attention
+from jobs.bootstrap import effective_size
 from jobs.lake import read
 from jobs.ranker import rows
 from jobs.ranker import train as step
@@ -294,13 +295,13 @@ def test_the_simplest_within_noise_of_the_best_is_picked(config):
 def test_a_heavy_request_moves_the_mean_and_lowers_the_effective_count(config):
     heavy = judged(np.array([1.0, 1.0, 4.0]), config)
     assert heavy.mean(np.array([0.0, 0.0, 1.0])) == pytest.approx(4 / 6, abs=1e-6)
-    assert heavy.effective == pytest.approx(36 / 18)
+    assert effective_size(heavy.weight_V) == pytest.approx(36 / 18)
 
 
 def test_requests_of_one_profile_are_not_independent(config):
     difference_V = np.repeat(np.random.default_rng(0).normal(size=50), 8)  # the same for all eight of a profile
-    alone = judged(np.ones(400), config).error(difference_V)
-    together = judged(np.ones(400), config, profiles=50).error(np.resize(difference_V[::8], 400))
+    alone = judged(np.ones(400), config).bootstrap.error(difference_V)
+    together = judged(np.ones(400), config, profiles=50).bootstrap.error(np.resize(difference_V[::8], 400))
     assert together == pytest.approx(np.sqrt(8) * alone, rel=0.15)
 
 
