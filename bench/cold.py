@@ -13,7 +13,7 @@ Shape suffixes: E interactions, T titles, C held-out titles, Q requests.
 
 import argparse
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--on", choices=("valid", "test"), default="valid")
     made.add_argument("--share", type=float, default=0.05, help="of the titles that is held out")
     made.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2], help="one split each")
+    made.add_argument("--text-encoder", default=TowersConfig.text_encoder, help="of titles' texts: tf-idf svd, hashed words, …")
     made.add_argument("--threads", type=int, default=1)
     made.add_argument("--out", type=Path, required=True)
     return made
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> dict:
     if not 0 < options.share < 1:
         raise UsageError(f"--share {options.share}: a number between 0 and 1 is needed")
     data = dataset.load(options.interactions, options.titles, options.profiles, options.protocol)
-    configs = [recipes.recipe(options.recipe)(data, True, seed) for seed in options.seeds]
+    configs = [replace(recipes.recipe(options.recipe)(data, True, seed), text_encoder=options.text_encoder) for seed in options.seeds]
     splits = [split(data, config, options.share, options.on, options.threads) for config in configs]
     return {
         "mean": {system: {name: round(float(np.mean([s[system][name] for s in splits])), 5) for name in splits[0][system] if name != "bounds"}

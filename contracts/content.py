@@ -43,6 +43,11 @@ class Content:
     runtime_minutes: float | None = None
     maturity: int | None = None
 
+    @property
+    def text(self) -> str:
+        """What a text encoder reads."""
+        return f"{self.name} {self.synopsis}"
+
     @classmethod
     def of(cls, row: Mapping) -> "Content":
         """From a row of `dim_title_version` or of titles.parquet; nulls and absent columns are empty."""
@@ -104,6 +109,7 @@ class TextEncoder:
     name: str
     width: int
     encode: Callable[[Sequence[str]], np.ndarray]
+    state: Mapping[str, Any] | None = None  # what it learnt, as plain JSON
 
 
 HASHED_WORDS = TextEncoder("hashed words", TEXT, lambda texts: _hashed([words(text) for text in texts], TEXT))
@@ -133,7 +139,7 @@ def _parts(contents: Sequence[Content], text: TextEncoder) -> tuple[np.ndarray, 
     scalars = [[(content.maturity if content.maturity is not None else 18) / 18.0, np.log1p(content.runtime_minutes or 0.0) / 6.0, 1.0]
                for content in contents]
     return (
-        text.encode([f"{content.name} {content.synopsis}" for content in contents]),
+        text.encode([content.text for content in contents]),
         _hashed([[g.lower() for g in content.genres or ()] for content in contents], GENRES),
         _hashed([[c.lower() for c in content.credits or ()] for content in contents], CREDITS),
         _hashed([[f"language={content.language}", f"kind={content.kind}",

@@ -32,7 +32,10 @@ ID_TITLES = "id_titles"
 """Metadata of the item tower: JSON list of the titles that have an id embedding; the first has `id_index` 1."""
 
 TEXT_ENCODER = "text_encoder"
-"""Metadata of the item tower: JSON text, the name of the encoder whose text features it reads (jobs/text.py)."""
+"""Metadata of the item tower: JSON text, the name of the encoder whose text features it reads (jobs/text)."""
+
+TEXT_STATE = "text_state"
+"""Metadata of the item tower: JSON, what that encoder learnt from the catalogue; absent where it learns nothing."""
 
 ITEM_TOWER_OF = "item_tower_sha256"
 """Metadata of the query tower: JSON text, SHA-256 of the item tower file that was trained with it."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.content import Content, content_matrix
+from contracts.content import Content
 from contracts.errors import UsageError
 from contracts.query import Profile, profile_features
 
@@ -43,7 +43,6 @@ class Dataset:
     rating: np.ndarray  # (E,) float64 in 0..5, NaN unknown
     role: np.ndarray  # (E,) int8
     timed: bool
-    content_TF: np.ndarray  # one column of ones where nothing is known of titles
     profile_PF: np.ndarray
     contents: list[Content]  # T, or empty where nothing is known of titles
     people: dict[str, Profile]  # by profile id, those of whom something is said
@@ -63,7 +62,7 @@ class Dataset:
 
     @property
     def has_content(self) -> bool:
-        return self.content_TF.shape[1] > 1
+        return bool(self.contents)
 
 
 def load(interactions: Path, titles: Path | None, profiles: Path | None, protocol: str) -> Dataset:
@@ -73,7 +72,7 @@ def load(interactions: Path, titles: Path | None, profiles: Path | None, protoco
         table = _with_roles(table, interactions)
     profile_ids, profile = _codes(table["profile_id"])
     title_ids, title = _codes(table["title_id"])
-    content_TF, title_ids, contents = _content(titles, title_ids)
+    title_ids, contents = _content(titles, title_ids)
     profile_PF, people = _profiles(profiles, profile_ids)
     seconds, timed = _seconds(table["ts"], interactions)
     role = _roles(table, protocol, profile, seconds)
@@ -81,7 +80,7 @@ def load(interactions: Path, titles: Path | None, profiles: Path | None, protoco
     profile, title, seconds, role = profile[order], title[order], seconds[order], role[order]
     if not timed:
         seconds = (np.arange(len(profile)) - np.searchsorted(profile, profile)).astype(float)
-    return Dataset(profile_ids, title_ids, profile, title, seconds, _ratings(table, interactions)[order], role, timed, content_TF,
+    return Dataset(profile_ids, title_ids, profile, title, seconds, _ratings(table, interactions)[order], role, timed,
                    profile_PF, contents, people)
 
 
@@ -165,16 +164,16 @@ def _roles(table: pa.Table, protocol: str, profile: np.ndarray, seconds: np.ndar
     return np.where(enough & (from_end < 2), 2 - from_end, TRAIN).astype(np.int8)
 
 
-def _content(path: Path | None, title_ids: list[str]) -> tuple[np.ndarray, list[str], list[Content]]:
-    """(T,F) features, ids and contents of the catalogue: titles of the file that nobody watched belong to it too."""
+def _content(path: Path | None, title_ids: list[str]) -> tuple[list[str], list[Content]]:
+    """Ids and contents of the catalogue: titles of the file that nobody watched belong to it too."""
     if path is None:
-        return np.ones((len(title_ids), 1), np.float32), title_ids, []
+        return title_ids, []
     table = _read(path, ("title_id",))
     known = {str(row["title_id"]): row for row in table.to_pylist()}
     everything = title_ids + sorted(known.keys() - set(title_ids))
     extra = _attributes(table, {"title_id", *Content.__dataclass_fields__})
     contents = [_content_of(known.get(title_id, {}), title_id, extra) for title_id in everything]
-    return content_matrix(contents), everything, contents
+    return everything, contents
 
 
 def _content_of(row: dict, title_id: str, extra: list[str]) -> Content:

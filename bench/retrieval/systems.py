@@ -11,7 +11,9 @@ import pandas as pd
 from bench.retrieval.data import Dataset
 from bench.retrieval.evaluate import Scores
 from bench.retrieval.requests import Requests
+from contracts.content import content_matrix
 from contracts.query import DEVICES
+from jobs import text
 from jobs.runtime import progress_visible
 from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import MICROSECONDS, Plays, ProfileVersions, Windows, context_rows
@@ -31,9 +33,18 @@ def plays_of(data: Dataset) -> Plays:
 def train(data: Dataset, learns_E: np.ndarray, held_out_E: np.ndarray, config: TowersConfig, threads: int) -> tuple[Trainer, Fitted]:
     versions = ProfileVersions(np.arange(len(data.profile_ids)), np.full(len(data.profile_ids), np.iinfo(np.int64).min // 4),
                                np.concatenate([data.profile_PF, 0 * data.profile_PF[:1]]))
-    prepared = TrainingData(data.title_ids, data.content_TF, plays_of(data), versions, learns_E, held_out_E)
+    prepared = TrainingData(data.title_ids, content(data, learns_E, config), plays_of(data), versions, learns_E, held_out_E)
     trainer = Trainer(prepared, config, choose_device("auto"), threads)
     return trainer, trainer.run(_watch)
+
+
+def content(data: Dataset, learns_E: np.ndarray, config: TowersConfig) -> np.ndarray:
+    """(T,F); a text encoder learns from titles that are played where the towers learn. One column of ones where nothing
+    is known of titles."""
+    if not data.has_content:
+        return np.ones((len(data.title_ids), 1), np.float32)
+    learnt = [data.contents[title].text for title in np.unique(data.title[learns_E])]
+    return content_matrix(data.contents, text.fit(config.text_encoder, learnt))
 
 
 def towers(data: Dataset, requests: Requests, trainer: Trainer) -> Scores:

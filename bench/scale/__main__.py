@@ -24,7 +24,7 @@ from bench.scale.service import Catalogue, training_data
 from contracts.errors import UsageError
 from contracts.query import QUERY_OUTPUT
 from contracts.release import ITEM_TOWER, QUERY_TOWER
-from jobs import recipes
+from jobs import recipes, text
 from jobs.embed import Embedder
 from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import Windows
@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> dict:
     config = replace(recipe.towers, epochs=options.epochs, seed=options.seed)
     catalogue = Catalogue(options.titles, options.seed)
     phases = Phases()
-    data = training_data(catalogue, options.interactions)
+    encoder = text.fit(config.text_encoder, [content.text for content in catalogue])
+    data = training_data(catalogue, options.interactions, encoder)
     phases.done("data")
     trainer = Trainer(data, config, torch.device("cpu"), options.threads)
     phases.done("prepare")
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> dict:
     id_index = data.id_index(config.min_plays_for_id)
     del trainer, data
     with TemporaryDirectory() as folder:
-        parity = export(fitted.towers, fitted.id_titles, config, Path(folder))
+        parity = export(fitted.towers, fitted.id_titles, config, Path(folder), encoder)
         phases.done("export")
         Embedder(Path(folder) / ITEM_TOWER, "cpu", options.threads).embed(catalogue, id_index, recipe.index.embed_batch)
         phases.done("embed")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from contracts.content import Content, content_matrix
+from contracts.content import Content, TextEncoder, content_matrix
 from contracts.query import DEVICES, Profile, profile_features
 from jobs.towers.dataset import MICROSECONDS, Plays, ProfileVersions
 from jobs.towers.fit import TrainingData
@@ -70,11 +70,11 @@ def plays(titles: int, interactions: int, seed: int) -> tuple[Plays, int]:
     return made, len(length_P)
 
 
-def training_data(catalogue: Catalogue, interactions: int) -> TrainingData:
+def training_data(catalogue: Catalogue, interactions: int, encoder: TextEncoder) -> TrainingData:
     """The newest plays are held out; of profiles the market is known."""
     made, profiles = plays(len(catalogue), interactions, catalogue.seed)
     someone, nobody = profile_features(Profile("", "AA")), profile_features(Profile("", ""))
     versions = ProfileVersions(np.arange(profiles), np.full(profiles, START - MICROSECONDS),
                                np.concatenate([np.tile(someone, (profiles, 1)), nobody[None]]))
-    return TrainingData.until([title_id(row) for row in range(len(catalogue))], content_matrix(catalogue), made, versions,
+    return TrainingData.until([title_id(row) for row in range(len(catalogue))], content_matrix(catalogue, encoder), made, versions,
                               int(np.quantile(made.time, 1 - HELD_OUT)))

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from contracts.content import HASHED_WORDS
 from contracts.errors import UsageError
-from jobs.text import check_name
+from jobs.text import check_name, latent
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class TowersConfig:
     dropout: float = 0.2
     ordered: bool = True  # False: histories are sets; no places, no gaps, and another order in each epoch
 
-    # of titles' texts: `hashed words` or `sentence-transformers:<model>`, see jobs/text.py
-    text_encoder: str = HASHED_WORDS.name
+    # of titles' texts: `tf-idf svd`, `hashed words` or `sentence-transformers:<model>`, see jobs/text
+    text_encoder: str = latent.NAME
 
     # training
     epochs: int = 8

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from contracts import durable
-from contracts.content import CONTENT_WIDTH
+from contracts.content import CONTENT_WIDTH, HASHED_WORDS, TextEncoder
 from contracts.errors import MarqueeError
 from contracts.query import (
     CONTEXT_WIDTH,
@@ -27,9 +27,9 @@ from contracts.query import (
     PROFILE_WIDTH,
     QUERY_INPUTS,
     QUERY_OUTPUT,
-    TEXT_ENCODER,
 )
 from contracts.release import ITEM_TOWER, QUERY_TOWER, file_entry
+from jobs import text
 from jobs.towers.config import TowersConfig
 from jobs.towers.model import Towers
 
@@ -40,10 +40,10 @@ PARITY = 1e-5
 Rows = dict[str, np.ndarray]
 
 
-def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: Path) -> dict[str, float]:
+def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: Path, encoder: TextEncoder = HASHED_WORDS) -> dict[str, float]:
     """Writes item_tower.onnx and query_tower.onnx into `folder` and returns the largest difference of each.
 
-    The item tower carries its own vocabulary (metadata `id_titles`) and its text encoder's name, the query tower the item
+    The item tower carries its own vocabulary (metadata `id_titles`) and its text encoder, the query tower the item
     tower's hash: it reads vectors of no other. Raises MarqueeError where a difference exceeds PARITY; nothing is left
     under the final names then.
     """
@@ -51,7 +51,7 @@ def export(towers: Towers, id_titles: list[str], config: TowersConfig, folder: P
     item, query = (folder / f".{name}.new" for name in (ITEM_TOWER, QUERY_TOWER))
     examples_of_items = item_examples(len(id_titles), towers.item.content.in_features)
     examples_of_queries = query_examples(config)
-    _write(towers.item, examples_of_items, ITEM_OUTPUT, {ID_TITLES: id_titles, TEXT_ENCODER: config.text_encoder}, item)
+    _write(towers.item, examples_of_items, ITEM_OUTPUT, {ID_TITLES: id_titles, **text.metadata_of(encoder)}, item)
     _write(towers.query, examples_of_queries, QUERY_OUTPUT, {ITEM_TOWER_OF: file_entry(item).sha256}, query)
     differences = {ITEM_TOWER: parity(towers.item, item, examples_of_items),
                    QUERY_TOWER: parity(towers.query, query, examples_of_queries)}

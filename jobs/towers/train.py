@@ -55,13 +55,13 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
     from jobs.towers.export import export
     from jobs.towers.fit import Trainer, choose_device
 
-    data = training_data(settings, provenance, config)
+    data, encoder = training_data(settings, provenance, config)
     log.info("towers: %d plays of %d titles", len(data.plays), len(data.title_ids))
     device = choose_device(settings.device)
     begin = time.monotonic()
     fitted = Trainer(data, config, device, settings.threads).run(_watch)
     trained = time.monotonic() - begin
-    differences = export(fitted.towers, fitted.id_titles, config, folder)
+    differences = export(fitted.towers, fitted.id_titles, config, folder, encoder)
     result = {
         "release_id": release_id, "plays": len(data.plays), "titles": len(data.title_ids),
         "id_titles": len(fitted.id_titles), "labels": fitted.labels, "validation_labels": fitted.validation_labels,
@@ -103,8 +103,8 @@ def read_provenance(folder: Path) -> Provenance:
 
 
 def training_data(settings: Settings, provenance: Provenance, config: TowersConfig):
-    """Everything known and done before the retriever's end, in arrays. Raises UsageError where the text encoder is not
-    to be had."""
+    """Everything known and done before the retriever's end, in arrays, and the text encoder that learnt from it. Raises
+    UsageError where the text encoder is not to be had."""
     from jobs.lake.read import table
     from jobs.towers.fit import TrainingData
 
@@ -116,7 +116,8 @@ def training_data(settings: Settings, provenance: Provenance, config: TowersConf
                   f"{before} and event_time < '{split.retriever_end.isoformat()}'")
     title_ids, contents = catalogue(titles, split.retriever_end)
     plays_E, versions = arrays(plays, profiles, title_ids)
-    return TrainingData.until(title_ids, content_matrix(contents, text.encoder(config.text_encoder)), plays_E, versions, holdout_start(plays_E, split))
+    encoder = text.fit(config.text_encoder, [content.text for content in contents])
+    return TrainingData.until(title_ids, content_matrix(contents, encoder), plays_E, versions, holdout_start(plays_E, split)), encoder
 
 
 def catalogue(titles: pa.Table, at: datetime) -> tuple[list[str], list[Content]]:

@@ -31,7 +31,7 @@ def test_only_what_was_known_before_the_retrievers_end_trains(home, result):
     """Plays of the last days, plays known too late, titles and versions to come: none of them is there."""
     assert result["plays"] == little_lake.PROFILES * 9
     assert result["titles"] == little_lake.TITLES + 1
-    data = train.training_data(home, train.read_provenance(home.releases / RELEASE), CONFIG)
+    data, _ = train.training_data(home, train.read_provenance(home.releases / RELEASE), CONFIG)
     assert UNSEEN not in data.title_ids
     assert LATE in data.title_ids
     assert data.title_ids[data.plays.title.max()] != LATE
