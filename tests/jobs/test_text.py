@@ -10,8 +10,8 @@ from contracts.content import CONTENT_WIDTH, HASHED_WORDS, TEXT, Content, conten
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import ITEM_TOWER
 from jobs import text
-from jobs.text import latent
 from jobs.embed import Embedder
+from jobs.text import latent
 from jobs.towers.config import TowersConfig
 from jobs.towers.export import export
 from jobs.towers.model import Towers
@@ -97,7 +97,8 @@ def test_latent_text_brings_together_what_shares_no_word(monkeypatch):
     encode = text.fit("tf-idf svd", SEA * 3 + COURT * 3).encode
     captain, whales, lawyer, nothing = encode(["The captain", "whales, WHALES", "a lawyer", "unheard"])
     assert captain @ whales > 0.5 > 0.2 > abs(captain @ lawyer)
-    assert np.linalg.norm(captain) == pytest.approx(1) and not nothing.any()
+    assert np.linalg.norm(captain) == pytest.approx(1)
+    assert not nothing.any()
     assert not HASHED_WORDS.encode(["the captain"])[0] @ HASHED_WORDS.encode(["whales"])[0]
 
 
@@ -119,4 +120,5 @@ def test_what_was_learnt_travels_in_the_item_tower(tmp_path):
 @pytest.mark.parametrize("texts", [[], ["", " "], ["no word", "twice here"], ["one and the same"] * 3])
 def test_a_catalogue_that_says_little_gives_rows_of_full_width(texts):
     rows = text.fit("tf-idf svd", texts).encode(["no word of it", ""])
-    assert rows.shape == (2, latent.WIDTH) and np.isfinite(rows).all()
+    assert rows.shape == (2, latent.WIDTH)
+    assert np.isfinite(rows).all()
