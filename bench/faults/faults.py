@@ -60,8 +60,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("the day lands twice, under two names", "land", inject.land_again, "overlap"),
     # --- the landed day, believed by everybody: found by comparison with earlier nights
     _landed("truncated partition, and the source believes it", inject.keep(0.15), "plays_volume"),
-    _landed("nulls in a fifth of the profiles", inject.null("profile_id", 0.25), "quarantined"),
-    _landed("duplicates: every play three times", inject.repeat(3), "duplicates"),
+    _landed("nulls in a fifth of the profiles", inject.null("profile_id", 0.25), "quarantined|profile_id is missing"),
+    _landed("duplicates: every play three times", inject.repeat(3), "duplicates|event_id stands more than once"),
     _landed("unit flip: watched minutes", inject.times("watched_seconds", 1 / 60), "plays_drift|completion|no judge request"),
     # --- marts and online rows
     Fault("the profile features of the night are empty", "examples", inject.empty_mart("feat_profile_daily"), "profile_daily|plays_7d"),
@@ -103,8 +103,8 @@ FAULTS: tuple[Fault, ...] = (
     _index("every licence window is open in the index", inject.open_index, "filter_agrees|filtered_recall"),
     _index("every maturity is 0 in the index", inject.zero_maturity_index, "filter_agrees|filtered_recall"),
     # --- eligibility
-    _release("every licence was withdrawn in the log only", inject.revoke_log, "eligibility|filter", after="seal"),
-    _release("no title has a maturity in the log only", inject.unrate_log, "eligibility|filter", after="seal"),
+    _release("every licence was withdrawn in the log only", inject.revoke_log, "eligibility|filter|shelves_filled", after="seal"),
+    _release("no title has a maturity in the log only", inject.unrate_log, "eligibility|filter|shelves_filled", after="seal"),
     # --- after it was sealed and judged
     _release("a bit flips after it was sealed", inject.flip_bit("item_vectors.npy"), "item_vectors", after="seal"),
     _release("payload.json was edited", inject.edit_payload, "payload", after="seal"),
