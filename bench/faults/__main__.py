@@ -75,6 +75,7 @@ def stopped_by(town: Town, fault: Fault) -> dict:
 def clean_nights(town: Town, count: int, out: Path) -> None:
     """Night after night in one home; each is approved, the next is judged against it. An alarm is kept and ends the run."""
     before = STEPS[-1]
+    town.index_touched = True  # the index of a run that was broken off may be another night's
     for n in range(1, count + 1):
         copy, began = f"clean-{n}", time.monotonic()
         if not town.has(copy):
