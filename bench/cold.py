@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--titles", type=Path, required=True)
     made.add_argument("--profiles", type=Path)
     made.add_argument("--protocol", choices=dataset.PROTOCOLS, required=True)
-    made.add_argument("--recipe", default="transformer", help=", ".join(recipes.RECIPES))
+    made.add_argument("--recipe", default=recipes.DEFAULT, help=", ".join(recipes.RECIPES))
     made.add_argument("--on", choices=("valid", "test"), default="valid")
     made.add_argument("--share", type=float, default=0.05, help="of the titles that is held out")
     made.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2], help="one split each")

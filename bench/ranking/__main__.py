@@ -41,7 +41,7 @@ def main() -> None:
 
 def parser() -> argparse.ArgumentParser:
     made = arguments.parser(f"python -m {PROGRAM}", __doc__)
-    made.add_argument("--recipe", default="transformer", help=f"of the towers: {', '.join(recipes.RECIPES)}")
+    made.add_argument("--recipe", default=recipes.DEFAULT, help=f"of the towers: {', '.join(recipes.RECIPES)}")
     made.add_argument("--pool", type=int, default=RankerConfig.pool_size, help="candidates of a request")
     return made
 

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> dict:
 
 def parser() -> argparse.ArgumentParser:
     made = arguments.parser(f"python -m {PROGRAM}", __doc__)
-    made.add_argument("--recipe", default="transformer", help=", ".join(recipes.RECIPES))
+    made.add_argument("--recipe", default=recipes.DEFAULT, help=", ".join(recipes.RECIPES))
     return made
 
 
