@@ -61,6 +61,16 @@ class Ledger:
         with reading(self.engine) as connection:
             return journal.transitions(connection, release_id)
 
+    def last_move(self, release_id: str) -> Transition:
+        """The newest change of state of a release, whatever was noted since."""
+        with reading(self.engine) as connection:
+            return journal.last_move(connection, release_id)
+
+    def retired(self) -> list[str]:
+        """Where a roll-back may go: releases that were live and left in good order, the last one first."""
+        with reading(self.engine) as connection:
+            return journal.retired(connection)
+
     def move(self, release_id: str, to: State, actor: str, reason: str = "", details: dict[str, Any] | None = None) -> ReleaseRow:
         """Moves a release to another state; ForbiddenTransition where it may not, nothing where it is there already."""
         with writing(self.engine) as connection:
@@ -118,7 +128,8 @@ class Ledger:
 
     def revert(self, expected_version: int, arm: str = CONTROL_ARM, actor: str = "probe", reason: str = "",
                details: dict[str, Any] | None = None) -> Pointer:
-        """The probe failed or is overdue: the release before serves again, the candidate is `rolled_back`."""
+        """The probe failed or is overdue: the release before serves again, the candidate is `rolled_back`, and the newest
+        retired release is the way back again."""
         with writing(self.engine) as connection:
             return pointers.revert(connection, expected_version, arm, self._by(actor, reason, details))
 

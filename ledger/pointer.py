@@ -2,6 +2,7 @@
 concerns along in the same transaction: a kill leaves both or neither.
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
@@ -75,13 +76,16 @@ def confirm(connection: Connection, expected_version: int, arm: str, by: By) -> 
 
 
 def revert(connection: Connection, expected_version: int, arm: str, by: By) -> Pointer:
-    """The probe failed or is overdue: the release before serves again."""
+    """The probe failed or is overdue: the release before serves again. Replicas keep the newest retired one loaded, as
+    they did before the switch."""
     before = _expect(connection, arm, expected_version)
     after = _swap(connection, expected_version, arm, "probing", release_id=before.previous, previous=None,
                   phase="live", deadline=None)
     retired = _came_from(connection, before.release_id) == State.RETIRED
     journal.move(connection, before.release_id, State.RETIRED if retired else State.ROLLED_BACK, by)
-    return after
+    way_back = next(iter(journal.retired(connection)), None)
+    connection.execute(update(POINTER).where(POINTER.c.arm == arm).values(previous=way_back))
+    return replace(after, previous=way_back)
 
 
 def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:

@@ -45,13 +45,9 @@ def rollback(settings: Settings, to: str | None, reason: str, actor: str) -> dic
 
 def previous_live(ledger: Ledger, pointer: Pointer) -> str:
     """The release that was live before this one and left in good order; UsageError where there is none."""
-    retired = [
-        (ledger.transitions(row.release_id)[-1].at, row.release_id)
-        for row in ledger.releases() if row.state == State.RETIRED and row.release_id != pointer.release_id
-    ]
-    if not retired:
-        raise UsageError(f"release {pointer.release_id} is live, and none before it is there to return to; name one with --to")
-    return max(retired)[1]
+    for release in ledger.retired():
+        return release
+    raise UsageError(f"release {pointer.release_id} is live, and none before it is there to return to; name one with --to")
 
 
 def _go_back(settings: Settings, ledger: Ledger, pointer: Pointer, target: str, reason: str, actor: str) -> dict[str, Any]:

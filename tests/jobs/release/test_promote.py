@@ -8,7 +8,7 @@ import pytest
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
-from jobs.release import promote, swap
+from jobs.release import overlay, promote, swap
 from jobs.release.promote import QuestionAddress
 
 QUESTION = QuestionAddress("promote", "asset_triggered__one", "approve")
@@ -578,6 +578,16 @@ def test_rolling_back_takes_seconds_and_a_reason(settings, ledger, both):
         promote.rollback(settings, None, "further back", "ann")
     assert promote.rollback(settings, "r2", "it was the data", "ann")["release_id"] == "r2", "taken back by name"
     assert state(ledger, "r2") == State.LIVE
+
+
+def test_a_refusal_noted_on_an_older_release_does_not_make_it_the_way_back(settings, ledger, airflow, both, make):
+    """r1, r2, r3 were live in turn; then the old run that promoted r1 is cleared."""
+    promote_whole(settings, airflow, make("r3", compared_with="r2", flavour=2.0))
+    with pytest.raises(MarqueeError, match="r1 is retired"):
+        promote.swap(settings, "r1", QUESTION)
+    assert "refused" in last(ledger, "r1").reason
+    assert overlay.kept(ledger) == ["r2", "r3"]
+    assert promote.rollback(settings, None, "kids saw horror", "ann")["release_id"] == "r2"
 
 
 def test_a_torn_release_is_not_returned_to(settings, ledger, both):
