@@ -53,6 +53,11 @@ def last_move(connection: Connection, release_id: str) -> Transition:
     return [t for t in transitions(connection, release_id) if t.from_state != t.to_state][-1]
 
 
+def arrival(connection: Connection, release_id: str) -> Transition | None:
+    """The switch by which the release came to probing last; None where there was none."""
+    return next((t for t in reversed(transitions(connection, release_id)) if t.to_state == State.PROBING != t.from_state), None)
+
+
 def retired(connection: Connection) -> list[str]:
     """Releases that are retired, the one that was live last first. Neither a note nor a roll-back to one that did not
     come through makes it newer."""

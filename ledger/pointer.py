@@ -53,12 +53,15 @@ def withdraw(connection: Connection, expected_version: int, arm: str) -> Pointer
     return _swap(connection, expected_version, arm, "live", candidate=None)
 
 
-def switch(connection: Connection, expected_version: int, deadline: datetime, arm: str, by: By) -> Pointer:
+def switch(connection: Connection, expected_version: int, deadline: datetime, arm: str, by: By,
+           evidence_digest: str | None = None) -> Pointer:
     """The candidate serves, on probation until `deadline`. Only a release that awaits approval, or that was live
-    before, may come here (ForbiddenTransition)."""
+    before, may come here, and none whose evidence is other than the given (ForbiddenTransition)."""
     before = _expect(connection, arm, expected_version)
     if before.candidate is None:
         raise StaleVersion(f"arm {arm} has no candidate to switch to")
+    if evidence_digest and journal.release(connection, before.candidate).evidence_digest != evidence_digest:
+        raise ForbiddenTransition(f"release {before.candidate} was judged again: its approval was for other evidence")
     after = _swap(connection, expected_version, arm, "live", release_id=before.candidate, previous=before.release_id,
                   candidate=None, phase="probing", deadline=deadline)
     journal.move(connection, before.candidate, State.PROBING, by)
@@ -101,8 +104,8 @@ def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:
 
 def _came_from(connection: Connection, release_id: str) -> State | None:
     """The state from which the release came to probing last."""
-    arrivals = [t for t in journal.transitions(connection, release_id) if t.to_state == State.PROBING]
-    return arrivals[-1].from_state if arrivals else None
+    arrival = journal.arrival(connection, release_id)
+    return arrival and arrival.from_state
 
 
 def _expect(connection: Connection, arm: str, version: int) -> Pointer:

@@ -54,7 +54,7 @@ def _go_back(settings: Settings, ledger: Ledger, pointer: Pointer, target: str, 
     row = ledger.get(target)
     if row is None or row.state not in WAS_LIVE:
         raise UsageError(f"--to {target}: it is {row.state if row else 'unknown'}, and only a release that was live can return")
-    files.verify(settings, target)
+    files.verify_entered(settings, row)
     try:
         launches.bring_up(settings, ledger, [target])
     except (MarqueeError, OSError) as error:  # an incident is no time to insist on readable landing files

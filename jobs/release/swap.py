@@ -58,7 +58,8 @@ def swap(settings: Settings, release: str, question: QuestionAddress, load_secon
 def two_phases(ledger: Ledger, release: str, load_seconds: float, actor: str, reason: str, details: dict[str, Any],
                on_timeout: State | None) -> Pointer:
     """Proposes, waits until every replica has loaded the release, switches. Where one has not in time the proposal is
-    withdrawn, the release moves to `on_timeout` (None: stays), and MarqueeError names the replicas."""
+    withdrawn, the release moves to `on_timeout` (None: stays), and MarqueeError names the replicas. `evidence_digest` in
+    `details` is what was approved: other evidence is not switched to."""
     pointer = propose(ledger, release)
     late, replicas = wait_until_loaded(ledger, release, load_seconds)
     if late:
@@ -71,7 +72,8 @@ def two_phases(ledger: Ledger, release: str, load_seconds: float, actor: str, re
         log.warning("no replica holds a lease: release %s is switched to unseen", release)
         details = {**details, "warning": "no replica held a lease"}
     deadline = datetime.now(UTC) + timedelta(seconds=PROBE_SECONDS)
-    return ledger.switch(pointer.version, deadline, actor=actor, reason=reason, details={**details, "replicas": replicas})
+    return ledger.switch(pointer.version, deadline, actor=actor, reason=reason, details={**details, "replicas": replicas},
+                         evidence_digest=details.get("evidence_digest"))
 
 
 def propose(ledger: Ledger, release: str) -> Pointer:

@@ -8,7 +8,7 @@ import pytest
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
-from jobs.release import overlay, promote, swap
+from jobs.release import doctor, overlay, promote, swap
 from jobs.release.promote import QuestionAddress
 
 QUESTION = QuestionAddress("promote", "asset_triggered__one", "approve")
@@ -252,6 +252,26 @@ def test_the_refusal_of_a_rerun_is_written_down_once(settings, ledger, airflow, 
         with pytest.raises(MarqueeError, match="mallory"):
             promote.swap(settings, "r1", QUESTION)
     assert [t.actor for t in ledger.transitions("r1")].count("swap") == 1
+
+
+def test_judged_and_asked_again_while_replicas_load(settings, ledger, airflow, two, monkeypatch):
+    """The approval was for the evidence before."""
+    from tests.jobs.release.conftest import judge
+
+    real = swap.wait_until_loaded
+
+    def judged_meanwhile(*args):
+        done = real(*args)
+        ledger.move("r2", State.JUDGED, "judge")
+        judge(settings, ledger, "r2", "r1", note="looked at again")
+        promote.ask(settings, "r2")
+        return done
+
+    airflow.answer()
+    monkeypatch.setattr(swap, "wait_until_loaded", judged_meanwhile)
+    with pytest.raises(MarqueeError, match="its approval was for other evidence"):
+        promote.swap(settings, "r2", QUESTION)
+    assert (ledger.pointer().release_id, state(ledger, "r2")) == ("r1", State.AWAITING_APPROVAL)
 
 
 def test_a_question_elsewhere_than_in_promote_is_none(settings, ledger, airflow, asked):
@@ -588,6 +608,15 @@ def test_a_refusal_noted_on_an_older_release_does_not_make_it_the_way_back(setti
     assert "refused" in last(ledger, "r1").reason
     assert overlay.kept(ledger) == ["r2", "r3"]
     assert promote.rollback(settings, None, "kids saw horror", "ann")["release_id"] == "r2"
+
+
+def test_a_consistent_copy_of_another_build_is_not_returned_to(settings, ledger, both, make):
+    """Files that agree with each other; the ledger has the digest of others."""
+    ledger.set_digests("r1", payload_digest="0" * 64)
+    with pytest.raises(MarqueeError, match="r1: its payload digest is .* and the ledger has 000000000000"):
+        promote.rollback(settings, None, "because", "ann")
+    assert ledger.pointer().release_id == "r2"
+    assert [(one.kind, one.where) for one in doctor.torn_releases(settings, ledger)] == [("torn_release", "r1")]
 
 
 def test_a_torn_release_is_not_returned_to(settings, ledger, both):
