@@ -76,8 +76,7 @@ def drop_collections(settings: Settings, ledger: Ledger, releases: Iterable[str]
     try:
         with closing(MilvusClient(**settings.milvus_connection(), timeout=10)) as client:
             for name in sorted(of_releases(client.list_collections(), wanted)):
-                readers = {collection_name(release) for release in ledger.in_use()}
-                if client.list_aliases(collection_name=name).get("aliases") or any(of_releases([name], readers)):
+                if client.list_aliases(collection_name=name).get("aliases") or is_read(ledger, name):
                     waiting.append(name)
                     continue
                 client.drop_collection(name)
@@ -85,6 +84,11 @@ def drop_collections(settings: Settings, ledger: Ledger, releases: Iterable[str]
     except MilvusException as error:
         log.warning("collections stay, Milvus at %s does not answer: %s", settings.milvus_address(), error)
     return dropped, waiting
+
+
+def is_read(ledger: Ledger, name: str) -> bool:
+    """A pointer names the collection's release, or a replica reports it."""
+    return any(of_releases([name], map(collection_name, ledger.in_use())))
 
 
 def of_releases(names: Iterable[str], collections: Iterable[str]) -> Iterator[str]:
