@@ -35,23 +35,22 @@ Makes the previous release live again, whole: towers, vectors, ranker, everythin
 There is no previous release, or its files do not match its manifest: the last line says so, and live stays as it is.
 
 ### How to rerun
-Clear the task: where the pointer has moved already it finds that and changes nothing. `marquee release list` shows states.
+Clear the task: where this run has moved the pointer already it finds that and changes nothing. A new run goes back one
+release more. `marquee release list` shows states.
 """,
 )
 def roll_back() -> None:
-    figures = Marquee(task_id="figures", arguments=["release", "figures", "--json"], returns=first_hour, retries=0,
-                      execution_timeout=timedelta(seconds=15), on_failure_callback=None,
-                      doc_md="**The first hour of the release that is left**: requests, errors, degraded answers, latency (*XCom*).")
-    back = Marquee(
+    # side by side: an incident waits for no figure
+    Marquee(task_id="figures", arguments=["release", "figures", "--json"], returns=first_hour, retries=0,
+            execution_timeout=timedelta(seconds=15), on_failure_callback=None,
+            doc_md="**The first hour of the release that is left**: requests, errors, degraded answers, latency (*XCom*).")
+    Marquee(
         task_id="roll_back",
         arguments=["release", "rollback", "--reason", "{{ params.reason }}", "--actor", "{{ dag_run.triggering_user_name or 'airflow' }}",
-                   "{{ '--to' if params.to else '' }}", "{{ params.to }}"],
+                   "--run-id", "{{ run_id }}", "{{ '--to' if params.to else '' }}", "{{ params.to }}"],
         returns="release_id",
-        trigger_rule="all_done",  # an incident waits for no figure
         doc_md="**Moves the pointer back**, in the same two phases as a swap.",
     )
-
-    figures >> back
 
 
 roll_back()

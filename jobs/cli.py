@@ -275,10 +275,11 @@ def rollback(
     reason: Annotated[str, typer.Option(help="why")],
     to: Annotated[str | None, typer.Option(help="release id; default: the previous one")] = None,
     actor: Annotated[str, typer.Option(help="who")] = "cli",
+    run_id: Annotated[str | None, typer.Option(help="what a retry is known by; default: every command is a new roll-back")] = None,
 ) -> None:
     """Make the previous release live again, whole."""
     from jobs.release import promote as step
-    runtime.emit(step.rollback(load(), to, reason, actor))
+    runtime.emit(step.rollback(load(), to, reason, actor, run_id))
 
 
 @release_app.command()

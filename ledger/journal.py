@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from contracts.release import State
 from ledger.errors import ForbiddenTransition, UnknownRelease
@@ -46,6 +46,28 @@ def transitions(connection: Connection, release_id: str) -> list[Transition]:
     """Oldest first."""
     query = select(TRANSITIONS).where(TRANSITIONS.c.release_id == release_id).order_by(TRANSITIONS.c.number)
     return [_transition(row) for row in connection.execute(query).mappings()]
+
+
+def last_move(connection: Connection, release_id: str) -> Transition:
+    """The newest change of state: notes of what was refused change none."""
+    return [t for t in transitions(connection, release_id) if t.from_state != t.to_state][-1]
+
+
+def arrival(connection: Connection, release_id: str) -> Transition | None:
+    """The switch by which the release came to probing last; None where there was none."""
+    return next((t for t in reversed(transitions(connection, release_id)) if t.to_state == State.PROBING != t.from_state), None)
+
+
+def retired(connection: Connection) -> list[str]:
+    """Releases that are retired, the one that was live last first. Neither a note nor a roll-back to one that did not
+    come through makes it newer."""
+    left = func.max(TRANSITIONS.c.number)
+    query = (
+        select(RELEASES.c.release_id).join(TRANSITIONS, TRANSITIONS.c.release_id == RELEASES.c.release_id)
+        .where(RELEASES.c.state == State.RETIRED, TRANSITIONS.c.from_state == State.LIVE, TRANSITIONS.c.to_state == State.RETIRED)
+        .group_by(RELEASES.c.release_id).order_by(left.desc())
+    )
+    return list(connection.execute(query).scalars())
 
 
 def begin(connection: Connection, release_id: str, day: str, by: By) -> ReleaseRow:

@@ -61,6 +61,21 @@ class Ledger:
         with reading(self.engine) as connection:
             return journal.transitions(connection, release_id)
 
+    def last_move(self, release_id: str) -> Transition:
+        """The newest change of state of a release, whatever was noted since."""
+        with reading(self.engine) as connection:
+            return journal.last_move(connection, release_id)
+
+    def arrival(self, release_id: str) -> Transition | None:
+        """The switch by which a release came to probing last; None where there was none."""
+        with reading(self.engine) as connection:
+            return journal.arrival(connection, release_id)
+
+    def retired(self) -> list[str]:
+        """Where a roll-back may go: releases that were live and left in good order, the last one first."""
+        with reading(self.engine) as connection:
+            return journal.retired(connection)
+
     def move(self, release_id: str, to: State, actor: str, reason: str = "", details: dict[str, Any] | None = None) -> ReleaseRow:
         """Moves a release to another state; ForbiddenTransition where it may not, nothing where it is there already."""
         with writing(self.engine) as connection:
@@ -104,11 +119,11 @@ class Ledger:
             return pointers.withdraw(connection, expected_version, arm)
 
     def switch(self, expected_version: int, deadline: datetime, arm: str = CONTROL_ARM, actor: str = "swap",
-               reason: str = "", details: dict[str, Any] | None = None) -> Pointer:
+               reason: str = "", details: dict[str, Any] | None = None, evidence_digest: str | None = None) -> Pointer:
         """The candidate serves and becomes `probing` until `deadline` (wall time). It must await approval or have
-        been live before (ForbiddenTransition)."""
+        been live before, and its evidence still be what was approved, where that is given (ForbiddenTransition)."""
         with writing(self.engine) as connection:
-            return pointers.switch(connection, expected_version, deadline, arm, self._by(actor, reason, details))
+            return pointers.switch(connection, expected_version, deadline, arm, self._by(actor, reason, details), evidence_digest)
 
     def confirm(self, expected_version: int, arm: str = CONTROL_ARM, actor: str = "probe", reason: str = "",
                 details: dict[str, Any] | None = None) -> Pointer:
@@ -118,7 +133,8 @@ class Ledger:
 
     def revert(self, expected_version: int, arm: str = CONTROL_ARM, actor: str = "probe", reason: str = "",
                details: dict[str, Any] | None = None) -> Pointer:
-        """The probe failed or is overdue: the release before serves again, the candidate is `rolled_back`."""
+        """The probe failed or is overdue: the release before serves again, the candidate is `rolled_back`, and the newest
+        retired release is the way back again."""
         with writing(self.engine) as connection:
             return pointers.revert(connection, expected_version, arm, self._by(actor, reason, details))
 

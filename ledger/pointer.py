@@ -2,6 +2,7 @@
 concerns along in the same transaction: a kill leaves both or neither.
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
@@ -52,12 +53,15 @@ def withdraw(connection: Connection, expected_version: int, arm: str) -> Pointer
     return _swap(connection, expected_version, arm, "live", candidate=None)
 
 
-def switch(connection: Connection, expected_version: int, deadline: datetime, arm: str, by: By) -> Pointer:
+def switch(connection: Connection, expected_version: int, deadline: datetime, arm: str, by: By,
+           evidence_digest: str | None = None) -> Pointer:
     """The candidate serves, on probation until `deadline`. Only a release that awaits approval, or that was live
-    before, may come here (ForbiddenTransition)."""
+    before, may come here, and none whose evidence is other than the given (ForbiddenTransition)."""
     before = _expect(connection, arm, expected_version)
     if before.candidate is None:
         raise StaleVersion(f"arm {arm} has no candidate to switch to")
+    if evidence_digest and journal.release(connection, before.candidate).evidence_digest != evidence_digest:
+        raise ForbiddenTransition(f"release {before.candidate} was judged again: its approval was for other evidence")
     after = _swap(connection, expected_version, arm, "live", release_id=before.candidate, previous=before.release_id,
                   candidate=None, phase="probing", deadline=deadline)
     journal.move(connection, before.candidate, State.PROBING, by)
@@ -75,13 +79,16 @@ def confirm(connection: Connection, expected_version: int, arm: str, by: By) -> 
 
 
 def revert(connection: Connection, expected_version: int, arm: str, by: By) -> Pointer:
-    """The probe failed or is overdue: the release before serves again."""
+    """The probe failed or is overdue: the release before serves again. Replicas keep the newest retired one loaded, as
+    they did before the switch."""
     before = _expect(connection, arm, expected_version)
     after = _swap(connection, expected_version, arm, "probing", release_id=before.previous, previous=None,
                   phase="live", deadline=None)
     retired = _came_from(connection, before.release_id) == State.RETIRED
     journal.move(connection, before.release_id, State.RETIRED if retired else State.ROLLED_BACK, by)
-    return after
+    way_back = next(iter(journal.retired(connection)), None)
+    connection.execute(update(POINTER).where(POINTER.c.arm == arm).values(previous=way_back))
+    return replace(after, previous=way_back)
 
 
 def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:
@@ -97,8 +104,8 @@ def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:
 
 def _came_from(connection: Connection, release_id: str) -> State | None:
     """The state from which the release came to probing last."""
-    arrivals = [t for t in journal.transitions(connection, release_id) if t.to_state == State.PROBING]
-    return arrivals[-1].from_state if arrivals else None
+    arrival = journal.arrival(connection, release_id)
+    return arrival and arrival.from_state
 
 
 def _expect(connection: Connection, arm: str, version: int) -> Pointer:

@@ -172,7 +172,9 @@ class Live:
 
     def _load_ready(self, release_id: str) -> Release:
         """Loaded, verified and warm, with its overlay; its collections loaded in the vector database too."""
-        release = overlay.caught_up(self._load(self._releases / release_id), self._ledger())
+        entered = self._ledger().get(release_id)
+        release = loader.as_entered(self._load(self._releases / release_id), entered.payload_digest, entered.evidence_digest)
+        release = overlay.caught_up(release, self._ledger())
         self._vectors.tend(list(release.spec.collections))
         return release
 

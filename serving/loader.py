@@ -87,6 +87,7 @@ class Release:
 
     spec: ReleaseSpec
     payload_digest: str
+    evidence_digest: str | None  # None in shadow mode
     titles: Titles
     vectors_ND: np.ndarray
     tower: ort.InferenceSession
@@ -139,14 +140,14 @@ def load(folder: Path, judged: bool = True, threads: int = 1) -> Release:
 
     Raises ReleaseError where a file is missing, altered, or does not fit the others.
     """
-    payload = _verified(folder, judged)
+    payload, evidence = _verified(folder, judged)
     spec = _read(ReleaseSpec, folder / files.SPEC)
     titles = _titles(folder / files.TITLES)
     vectors = np.load(folder / files.ITEM_VECTORS, mmap_mode="r")
     if vectors.shape != (len(titles.ids), spec.dimension):
         raise ReleaseError(f"{folder / files.ITEM_VECTORS}: shape {vectors.shape}, expected {(len(titles.ids), spec.dimension)}")
     release = Release(
-        spec=spec, payload_digest=payload.payload_digest, titles=titles, vectors_ND=vectors,
+        spec=spec, payload_digest=payload.payload_digest, evidence_digest=evidence, titles=titles, vectors_ND=vectors,
         tower=_tower(folder / files.QUERY_TOWER, threads),
         ranker=open_ranker(spec.ranker, folder / files.RANKER),
         transitions=_transitions(folder / files.TRANSITIONS), fallback=_fallback(folder / files.FALLBACK),
@@ -157,11 +158,12 @@ def load(folder: Path, judged: bool = True, threads: int = 1) -> Release:
 
 
 def _verified(folder: Path, judged: bool) -> Payload:
-    """payload.json, after every file it names was found as it says, and the manifest says the same."""
+    """payload.json and the evidence digest, after every file it names was found as it says, and the manifest says the same."""
     payload = _read(Payload, folder / files.PAYLOAD)
     _check_files(folder, payload.files)
     if payload_digest(payload.files) != payload.payload_digest:
         raise ReleaseError(f"{folder / files.PAYLOAD}: payload_digest does not cover its files")
+    manifest = None
     if judged:
         path = folder / files.MANIFEST
         manifest = _read(Manifest, path)
@@ -169,7 +171,17 @@ def _verified(folder: Path, judged: bool) -> Payload:
             raise ReleaseError(f"{path}: speaks of another payload than {files.PAYLOAD}")
         if evidence_digest(manifest.evidence, payload.payload_digest, manifest.compared_with) != manifest.evidence_digest:
             raise ReleaseError(f"{path}: evidence_digest does not cover what it names")
-    return payload
+    return payload, manifest and manifest.evidence_digest
+
+
+def as_entered(release: Release, payload_digest: str | None, evidence_digest: str | None) -> Release:
+    """The release, where its digests are those that the ledger has (None: it has none yet). A folder that agrees with
+    itself may be a copy of other files than were approved."""
+    entered = {"payload": (payload_digest, release.payload_digest), "evidence": (evidence_digest, release.evidence_digest)}
+    for name, (said, there) in entered.items():
+        if said and said != there:
+            raise ReleaseError(f"{release.release_id}: its {name} digest is not the ledger's: these are other files than were approved")
+    return release
 
 
 def _check_files(folder: Path, entries: dict[str, files.FileEntry]) -> None:

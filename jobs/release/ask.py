@@ -30,14 +30,14 @@ def ask(settings: Settings, release: str) -> dict[str, Any]:
     MarqueeError where a file changed, the gates blocked it and nobody requested an override, it has ended, live moved
     since it was judged, or a newer one waits.
     """
-    manifest = files.verify(settings, release)
     ledger = open_ledger(settings)
     ledger.resolve_overdue("ask")
     row = ledger.get(release)
     if row is None:
         raise MarqueeError(f"release {release} is not in the ledger: run `marquee release begin`")
-    if row.state not in ANSWERED:
-        with noted(ledger, release, "ask", {"evidence_digest": manifest.evidence_digest}):
+    with noted(ledger, release, "ask", {"evidence_digest": row.evidence_digest}):
+        manifest = files.verify_entered(settings, row)
+        if row.state not in ANSWERED:
             _open(settings, ledger, row, manifest)
     question = asked(ledger, release)
     files.write(_path(settings, release), question)
@@ -117,6 +117,8 @@ def _open(settings: Settings, ledger: Ledger, row: ReleaseRow, manifest: Manifes
     if manifest.verdict != "passed" and requested is None:
         gates = ", ".join(manifest.failed_gates) or "no gate named"
         raise MarqueeError(f"release {release} is {manifest.verdict} by its gates: {gates}")
+    if row.state == State.BLOCKED and requested is None:
+        raise MarqueeError(f"release {release} is blocked in the ledger and {manifest.verdict} by its manifest: run `marquee judge` again")
     if row.state == State.AWAITING_APPROVAL:
         refuse_other_digests(row, manifest)
         if asked(ledger, release).due < datetime.now(UTC):

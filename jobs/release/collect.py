@@ -1,8 +1,8 @@
 """`marquee release collect`: releases that nobody can go back to give up what serves: their collections and large files.
 
 Kept are: what a pointer names (live, candidate, the one before), what a replica with a lease has loaded (it reports a
-release for as long as a request may still be on it), whatever is on its way, and the newest few that were live or were
-refused. Manifest, provenance and evidence stay for ever.
+release for as long as a request may still be on it), whatever is on its way, and the newest few that retired, that were
+rolled back (a probe that failed counts here) and that were refused. Manifest, provenance and evidence stay for ever.
 
 The ledger says `collected` before anything is deleted, by compare-and-swap against the pointers: a release is either
 proposed or collected. Killed at any point, the next run deletes what is left.
@@ -16,14 +16,15 @@ from typing import Any
 
 from contracts.release import PAYLOAD_FILES, State, collection_name
 from contracts.settings import Settings
-from ledger import Ledger, ReleaseRow, open_ledger
-from ledger.states import COLLECTABLE, ROLLED_BACK_TO
+from ledger import Ledger, open_ledger
+from ledger.states import COLLECTABLE
 
 log = logging.getLogger("marquee")
 
 ACTOR = "collect"
 KEEP = 3
-"""So many that were live can be returned to, and so many that were refused can be looked into, beside those in use."""
+"""So many that were live can be returned to, so many that were rolled back and so many that were refused can be looked
+into, beside those in use."""
 
 
 def run(settings: Settings, keep: int = KEEP, dry_run: bool = False) -> dict[str, Any]:
@@ -40,24 +41,27 @@ def run(settings: Settings, keep: int = KEEP, dry_run: bool = False) -> dict[str
 
 
 def choose(ledger: Ledger, keep: int) -> tuple[list[str], dict[str, str]]:
-    """(releases to collect, the others with why they stay)."""
+    """(releases to collect, the others with why they stay). Kinds are counted apart, so that candidates which fail one
+    after the other leave what was live alone; the newest that was live stays whatever `keep` is."""
     in_use, stay = ledger.in_use(), {}
-    were_live, refused = [], []
-    for row in sorted(ledger.releases(), key=lambda row: _moved(ledger, row), reverse=True):
+    rolled_back, refused = [], []
+    for row in sorted(ledger.releases(), key=lambda row: (ledger.last_move(row.release_id).at, row.release_id), reverse=True):
         if row.state == State.COLLECTED:
             continue
         if row.release_id in in_use:
             stay[row.release_id] = in_use[row.release_id]
         elif row.state not in COLLECTABLE:
             stay[row.release_id] = row.state.value
-        else:
-            (were_live if row.state in ROLLED_BACK_TO else refused).append(row.release_id)
-    stay |= dict.fromkeys(were_live[:keep], "can be returned to") | dict.fromkeys(refused[:keep], "refused not long ago")
-    return sorted(were_live[keep:] + refused[keep:]), stay
-
-
-def _moved(ledger: Ledger, row: ReleaseRow) -> tuple[Any, str]:
-    return ledger.transitions(row.release_id)[-1].at, row.release_id
+        elif row.state != State.RETIRED:
+            (rolled_back if row.state == State.ROLLED_BACK else refused).append(row.release_id)
+    retired = ledger.retired()
+    newest, were_live = retired[:1], [release for release in retired if release not in in_use]
+    gone = []
+    for releases, why in ((were_live, "can be returned to"), (rolled_back, "rolled back not long ago"), (refused, "refused not long ago")):
+        kept = {*releases[:keep], *newest}
+        stay |= {release: why for release in releases if release in kept}
+        gone += [release for release in releases if release not in kept]
+    return sorted(gone), stay
 
 
 def drop_collections(settings: Settings, ledger: Ledger, releases: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -72,8 +76,7 @@ def drop_collections(settings: Settings, ledger: Ledger, releases: Iterable[str]
     try:
         with closing(MilvusClient(**settings.milvus_connection(), timeout=10)) as client:
             for name in sorted(of_releases(client.list_collections(), wanted)):
-                readers = {collection_name(release) for release in ledger.in_use()}
-                if client.list_aliases(collection_name=name).get("aliases") or any(of_releases([name], readers)):
+                if client.list_aliases(collection_name=name).get("aliases") or is_read(ledger, name):
                     waiting.append(name)
                     continue
                 client.drop_collection(name)
@@ -81,6 +84,11 @@ def drop_collections(settings: Settings, ledger: Ledger, releases: Iterable[str]
     except MilvusException as error:
         log.warning("collections stay, Milvus at %s does not answer: %s", settings.milvus_address(), error)
     return dropped, waiting
+
+
+def is_read(ledger: Ledger, name: str) -> bool:
+    """A pointer names the collection's release, or a replica reports it."""
+    return any(of_releases([name], map(collection_name, ledger.in_use())))
 
 
 def of_releases(names: Iterable[str], collections: Iterable[str]) -> Iterator[str]:

@@ -34,7 +34,8 @@ OUR_COLLECTION = re.compile(r"^titles_\d{4}_\d{2}_\d{2}_[0-9a-f]{10}(_\d+)?$")
 AUDIT_BRANCH = "audit"  # jobs/lake/raw.py
 
 OLD_ASIDE_SECONDS = 3600.0
-"""A file aside without a process id in its name is a leftover after this; the longest write takes minutes."""
+"""A file aside whose process is not here is a leftover after this: it may run in another pod on the same volume. The
+longest write takes minutes."""
 STUCK_SECONDS = 24 * 3600.0
 """A build that has written nothing for a day has no process any more."""
 LEASES_KEPT = timedelta(hours=1)
@@ -106,10 +107,10 @@ def overdue_probe(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
 
 
 def torn_releases(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
-    """Releases that serve or may come to serve, whose files are not what their manifest says."""
+    """Releases that serve or may come to serve, whose files are not what their manifest and the ledger say."""
     for release in sorted(_needed(ledger)):
         try:
-            files.verify(settings, release)
+            files.verify_entered(settings, ledger.get(release))
         except MarqueeError as error:
             yield Finding("torn_release", release, str(error),
                           "restore the files from a copy; where it is live, `marquee release rollback --reason …` first")
@@ -180,7 +181,7 @@ def orphan_collections(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     collected = [row.release_id for row in rows if row.state == State.COLLECTED]
     shared = bool(settings.milvus_url)  # perhaps another home's
     for name, aliases in sorted(held.items()):
-        if not OUR_COLLECTION.match(name) or list(collect.of_releases([name], ours)):
+        if not OUR_COLLECTION.match(name) or list(collect.of_releases([name], ours)) or collect.is_read(ledger, name):
             continue
         known = list(collect.of_releases([name], map(collection_name, collected)))
         certain = not aliases and (known or not shared)
@@ -245,7 +246,7 @@ def _asides(settings: Settings) -> Iterator[Path]:
 
 def _is_leftover(path: Path) -> bool:
     if found := ASIDE_PID.match(path.name):
-        return not psutil.pid_exists(int(found[1] or found[2])) or _quiet(path, STUCK_SECONDS)
+        return _quiet(path, STUCK_SECONDS if psutil.pid_exists(int(found[1] or found[2])) else OLD_ASIDE_SECONDS)
     return bool(ASIDE_NEW.match(path.name)) and _quiet(path, OLD_ASIDE_SECONDS)
 
 

@@ -1,5 +1,6 @@
 """The folder of a release: reading it, writing into it so that a kill leaves the old or the new, verifying it."""
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,8 +22,10 @@ from contracts.release import (
     payload_digest,
 )
 from contracts.settings import Settings
+from ledger import ReleaseRow
 
 CARD = "card.md"
+GATES = "gates.json"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -83,7 +86,34 @@ def verify(settings: Settings, release: str) -> Manifest:
         raise MarqueeError(f"release {release}: the payload digest does not cover the files that {MANIFEST} names")
     if evidence_digest(found.evidence, found.payload.payload_digest, found.compared_with) != found.evidence_digest:
         raise MarqueeError(f"release {release}: the evidence digest does not cover the evidence that {MANIFEST} names")
+    _verify_verdict(root, found)
     return found
+
+
+def verify_entered(settings: Settings, row: ReleaseRow) -> Manifest:
+    """`verify`, and the digests are those that the ledger has: files that agree with each other may be a copy of others."""
+    found = verify(settings, row.release_id)
+    digests = {"payload": (row.payload_digest, found.payload.payload_digest), "evidence": (row.evidence_digest, found.evidence_digest)}
+    for name, (entered, there) in digests.items():
+        if entered and entered != there:
+            raise MarqueeError(f"release {row.release_id}: its {name} digest is {there[:12]}, and the ledger has {entered[:12]}: these are "
+                               "other files than were sealed and judged. Restore them")
+    return found
+
+
+def _verify_verdict(root: Path, found: Manifest) -> None:
+    """Verdict and failed gates stand outside the digests: they are what the gates, which are covered, say."""
+    if not found.evidence:
+        return
+    name = next((name for name in found.evidence if name.rpartition("/")[2] == GATES), None)
+    if name is None:
+        raise MarqueeError(f"release {found.release_id}: the evidence has no {GATES}; run `marquee judge` again")
+    gates = json.loads(evidence_path(root, name).read_bytes())["gates"]
+    failed = sorted(gate["name"] for gate in gates if gate["verdict"] == "failed")
+    if other := sorted({*failed} ^ {*found.failed_gates}):
+        raise MarqueeError(f"release {found.release_id}: {MANIFEST} and {GATES} do not name the same failed gates: {', '.join(other)}")
+    if found.verdict != (verdict := "blocked" if failed else "passed"):
+        raise MarqueeError(f"release {found.release_id}: {MANIFEST} says {found.verdict}, and by {GATES} it is {verdict}")
 
 
 def is_whole(path: Path, entry: FileEntry) -> bool:

@@ -36,8 +36,7 @@ def kept(ledger: Ledger) -> list[str]:
     """Releases that serve, may serve next, or may be returned to: their overlays are kept up."""
     pointer, releases = ledger.pointer(), ledger.releases()
     named = {pointer.release_id, pointer.candidate, pointer.previous} if pointer else set()
-    retired = [(ledger.transitions(row.release_id)[-1].at, row.release_id) for row in releases if row.state == State.RETIRED]
-    named |= {release_id for _, release_id in sorted(retired)[-1:]}
+    named |= set(ledger.retired()[:1])
     return [row.release_id for row in releases if row.state in MAY_SERVE or row.release_id in named]
 
 

@@ -83,7 +83,7 @@ def _requests(ledger: Ledger, manifest: Manifest) -> tuple[int, Override | None]
 
 def _failed(settings: Settings, manifest: Manifest, named: list[str]) -> dict[str, str]:
     """What the card says of each failed gate. UsageError where the named ones are not exactly those, or one is safety."""
-    path = files.evidence_path(files.folder(settings, manifest.release_id), "gates.json")
+    path = files.evidence_path(files.folder(settings, manifest.release_id), files.GATES)
     known = {gate["name"]: gate for gate in json.loads(path.read_text())["gates"]}
     for gate in named:
         if gate not in manifest.failed_gates:

@@ -14,8 +14,9 @@ from contracts.release import Manifest, State
 from contracts.settings import Settings
 from jobs.release import files, launches, override
 from jobs.release.ask import asked, refuse_moved, refuse_other_digests
+from jobs.release.probe import LATE
 from jobs.release.question import Answer, QuestionAddress, about, fetch, refusal
-from jobs.release.refusals import noted
+from jobs.release.refusals import note_once, noted
 from ledger import Ledger, Pointer, ReleaseRow, StaleVersion, open_ledger
 
 log = logging.getLogger("marquee")
@@ -50,28 +51,40 @@ def swap(settings: Settings, release: str, question: QuestionAddress, load_secon
     if row.state in (State.PROBING, State.LIVE):
         return {"release_id": release, "state": row.state, "changed": False}
     approval = _checked(ledger, settings, row, question)
-    launches.bring_up(settings, ledger, [release])
+    with noted(ledger, release, "swap", approval.details):
+        launches.bring_up(settings, ledger, [release])
     two_phases(ledger, release, load_seconds, approval.who, approval.why, approval.details, on_timeout=State.FAILED)
     return {"release_id": release, "state": State.PROBING, "changed": True, "approver": approval.who}
 
 
 def two_phases(ledger: Ledger, release: str, load_seconds: float, actor: str, reason: str, details: dict[str, Any],
-               on_timeout: State | None) -> Pointer:
+               on_timeout: State | None, without_late: bool = False) -> Pointer:
     """Proposes, waits until every replica has loaded the release, switches. Where one has not in time the proposal is
-    withdrawn, the release moves to `on_timeout` (None: stays), and MarqueeError names the replicas."""
-    pointer = propose(ledger, release)
+    withdrawn, the release moves to `on_timeout` (None: stays), and MarqueeError names the replicas. `without_late`: those
+    are named in the details instead, where one other has loaded it. `evidence_digest` in `details` is what was approved:
+    other evidence is not switched to. What is refused on the way is written down."""
+    with noted(ledger, release, "swap", details):
+        pointer = propose(ledger, release)
     late, replicas = wait_until_loaded(ledger, release, load_seconds)
-    if late:
+    if late and not (without_late and len(late) < len(replicas)):
         why = f"not loaded within {load_seconds:g} s by {', '.join(late)}"
         ledger.withdraw(pointer.version)
         if on_timeout:
             ledger.move(release, on_timeout, "swap", why, details)
-        raise MarqueeError(f"release {release}: {why}; live is as it was")
+        else:
+            note_once(ledger, release, "swap", f"refused: {why}", details)
+        raise MarqueeError(f"release {release}: {why}; live is as it was. Their logs say why; restart or stop them, then try again")
+    if late:
+        log.warning("release %s is switched to without %s, which did not load it within %g s: restart or stop them", release,
+                    ", ".join(late), load_seconds)
+        details = {**details, LATE: late}
     if not replicas:
         log.warning("no replica holds a lease: release %s is switched to unseen", release)
         details = {**details, "warning": "no replica held a lease"}
     deadline = datetime.now(UTC) + timedelta(seconds=PROBE_SECONDS)
-    return ledger.switch(pointer.version, deadline, actor=actor, reason=reason, details={**details, "replicas": replicas})
+    with noted(ledger, release, "swap", details):
+        return ledger.switch(pointer.version, deadline, actor=actor, reason=reason, details={**details, "replicas": replicas},
+                             evidence_digest=details.get("evidence_digest"))
 
 
 def propose(ledger: Ledger, release: str) -> Pointer:
@@ -126,7 +139,7 @@ def _checked(ledger: Ledger, settings: Settings, row: ReleaseRow, question: Ques
 def _approvable(ledger: Ledger, row: ReleaseRow) -> ReleaseRow:
     """Awaiting approval. A swap that failed for want of a replica may be tried again."""
     release = row.release_id
-    if row.state == State.FAILED and ledger.transitions(release)[-1].from_state == State.AWAITING_APPROVAL:
+    if row.state == State.FAILED and ledger.last_move(release).from_state == State.AWAITING_APPROVAL:
         return ledger.move(release, State.AWAITING_APPROVAL, "swap", "tried again")
     if row.state != State.AWAITING_APPROVAL:
         raise MarqueeError(f"release {release} is {row.state}: it does not await approval")

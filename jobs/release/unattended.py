@@ -13,6 +13,8 @@ from contracts.settings import Settings
 from jobs.release import files, launches
 from jobs.release.ask import ask
 from jobs.release.probe import probe
+from jobs.release.question import about
+from jobs.release.refusals import noted
 from jobs.release.swap import LOAD_SECONDS, two_phases
 from ledger import Ledger, open_ledger
 
@@ -37,7 +39,8 @@ def run(settings: Settings, release: str, load_seconds: float = LOAD_SECONDS) ->
             log.info("a person is asked about %s: %s", release, why)
             return {"release_id": release, "outcome": ASK, "reason": why}
         ask(settings, release)
-        launches.bring_up(settings, ledger, [release])
+        with noted(ledger, release, ACTOR, {}):
+            launches.bring_up(settings, ledger, [release])
         refresh, manifest = files.provenance(settings, release).refresh, files.manifest(settings, release)
         reason = f"no person was asked (MARQUEE_UNATTENDED_REFRESH): the models of {refresh.of}, and every gate passed"
         details = {"unattended": True, "refresh_of": refresh.of, "trained_by": refresh.trained_by,
@@ -61,8 +64,19 @@ def why_not(settings: Settings, ledger: Ledger, release: str) -> str | None:
         return f"{provenance.refresh.of}, which it refreshes, is not the live release that it was compared with"
     if other := _other_models(settings, provenance, manifest):
         return f"{other} is not live's"
-    waiting = [r.release_id for r in ledger.releases() if r.state == State.AWAITING_APPROVAL and r.release_id != release]
-    return f"the question of {waiting[0]} waits for its answer" if waiting else None
+    waiting = [r.release_id for r in ledger.releases() if r.state == State.AWAITING_APPROVAL]
+    if others := [waits for waits in waiting if waits != release]:
+        return f"the question of {others[0]} waits for its answer"
+    return _asked_already(settings, manifest) if waiting else None
+
+
+def _asked_already(settings: Settings, manifest: Manifest) -> str | None:
+    """It awaits approval: an earlier run of this command was killed, or a person was asked, or said no. Only Airflow knows."""
+    try:
+        questions = about(settings, manifest.evidence_digest)
+    except MarqueeError as error:
+        return f"it awaits approval, and whether a person was asked is not known: {error}"
+    return f"a person was asked in run {questions[0].address.run_id}" if questions else None
 
 
 def _other_models(settings: Settings, provenance: Provenance, manifest: Manifest) -> str | None:

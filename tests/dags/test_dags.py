@@ -123,8 +123,13 @@ def test_two_people_are_asked_one_after_the_other(parse_dags, tmp_path):
 
 def test_a_roll_back_waits_for_no_figure(parsed):
     tasks = parsed["dags"]["roll_back"]["tasks"]
-    assert tasks["figures"]["downstream"] == ["roll_back"]
-    assert tasks["roll_back"]["rule"] == "all_done"
+    assert tasks["figures"]["downstream"] == []
+    assert tasks["roll_back"]["rule"] == "all_success", "and nothing comes before it"
+
+
+def test_a_cleared_roll_back_is_known_by_its_run(parsed):
+    arguments = parsed["dags"]["roll_back"]["tasks"]["roll_back"]["arguments"]
+    assert arguments[arguments.index("--run-id") + 1] == "{{ run_id }}"
 
 
 def test_settings_reach_the_dags(parse_dags, tmp_path):

@@ -175,7 +175,7 @@ def _patch(patch, stage: Stage, ledger: Ledger, choice: Choice) -> None:
         if hasattr(module, "time"):
             patch.setattr(module, "time", _Clock())
     patch.setattr(rollback, "move_alias", lambda *_: None)
-    patch.setattr(rollback.files, "verify", lambda settings, release: _weight(settings, release))
+    patch.setattr(rollback.files, "verify_entered", lambda settings, row: _weight(settings, row.release_id))
     patch.setattr(rollback.launches, "bring_up", lambda _settings, ledger, _releases: {"head": ledger.eligibility_head()})
     patch.setattr(collect, "drop_collections", lambda *_: ([], []))
 

@@ -114,6 +114,14 @@ def moves_pointer_and_state_together(place: Place) -> None:
     assert place.ledger.pointer() == before
 
 
+def switches_only_what_was_approved(place: Place) -> None:
+    before = place.ledger.propose("b", place.version())
+    place.ledger.set_digests("b", "p", "new", compared_with="a")
+    with pytest.raises(ForbiddenTransition, match="judged again"):
+        place.ledger.switch(before.version, place.soon(), evidence_digest="old")
+    assert place.ledger.pointer() == before
+
+
 def a_switch_needs_a_candidate(place: Place) -> None:
     with pytest.raises(StaleVersion, match="no candidate"):
         place.ledger.switch(place.version(), place.soon())
@@ -275,6 +283,7 @@ MUTANTS: list[tuple[ModuleType, str, str, Callable[[Place], None]]] = [
     (pointer, "raise _stale(connection, arm, expected_version) from None", "pass", has_one_first_proposal),
     (pointer, "    if before.candidate is None:\n", "    if False:\n", a_switch_needs_a_candidate),
     (pointer, "    journal.move(connection, before.candidate, State.PROBING, by)\n", "", moves_pointer_and_state_together),
+    (pointer, "    if evidence_digest and ", "    if False and ", switches_only_what_was_approved),
     (pointer, "    if row.state == State.COLLECTED:\n", "    if False:\n", refuses_to_propose_what_was_collected),
     (pointer, " and row.compared_with != pointer.release_id:", " and False:", refuses_to_replace_another_live),
     (journal, ", RELEASES.c.state == before.state", "", sees_a_state_that_moved_meanwhile),

@@ -69,6 +69,28 @@ def test_a_failed_probe_returns_to_the_release_before(ledger: Ledger):
     assert (state(ledger, "a"), state(ledger, "b")) == (State.LIVE, State.ROLLED_BACK)
 
 
+def test_after_a_failed_probe_the_way_back_is_where_it_was(ledger: Ledger):
+    """A second failure, and a roll-back that does not come through, do not lose or change it."""
+    approved(ledger, "z", "a", "b", "c")
+    go_live(ledger, "z")
+    go_live(ledger, "a")
+    for release in ("b", "c", "z"):
+        back = ledger.revert(ledger.switch(ledger.propose(release, ledger.pointer().version).version, soon()).version)
+        assert (back.release_id, back.previous) == ("a", "z")
+        assert back == ledger.pointer()
+
+
+def test_the_way_back_is_the_release_that_left_last_whatever_was_tried_since(ledger: Ledger):
+    approved(ledger, "y", "z", "a")
+    for release in ("y", "z", "a"):
+        go_live(ledger, release)
+    assert ledger.retired() == ["z", "y"]
+    ledger.revert(ledger.switch(ledger.propose("y", ledger.pointer().version).version, soon()).version)
+    ledger.note("y", "swap", "refused: release y is retired")
+    assert ledger.retired() == ["z", "y"]
+    assert ledger.last_move("y").to_state == State.RETIRED != ledger.last_move("y").from_state
+
+
 def test_a_roll_back_swaps_the_two(ledger: Ledger):
     approved(ledger, "a", "b")
     go_live(ledger, "a")

@@ -102,6 +102,15 @@ def test_a_candidate_is_loaded_said_and_served_only_after_the_switch(home, ledge
     assert serving(live) == ONE
 
 
+def test_a_consistent_copy_of_other_files_is_not_served(home, ledger, vectors):
+    """Approved were other bytes: the folder agrees with itself, not with the ledger."""
+    ledger.set_digests(ONE, payload_digest="0" * 64)
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    follow_until(live, lambda: ONE in live._failed)
+    assert (serving(live), [r.loaded for r in ledger.replicas()]) == (None, [[]])
+
+
 def test_a_switch_reads_the_log_first(home, ledger, vectors, world):
     live = live_of(home, ledger, vectors)
     make_live(ledger, ONE)

@@ -8,7 +8,7 @@ import pytest
 
 from contracts import release as files
 from contracts.features import RANKING_FEATURES
-from serving.loader import ReleaseError, load
+from serving.loader import ReleaseError, as_entered, load
 from serving.score import RankerMismatch
 from tests.serving.doubles import ONE
 from tests.serving.tiny_world import reseal_spec, seal, train_ranker
@@ -49,6 +49,15 @@ def test_a_manifest_of_another_payload_or_evidence_is_refused(folder):
     path.write_text(json.dumps(manifest))
     with pytest.raises(ReleaseError, match="another payload"):
         load(folder)
+
+
+def test_a_whole_folder_of_other_files_than_the_ledger_has_is_refused(folder):
+    release = load(folder)
+    assert as_entered(release, None, None) is release
+    assert as_entered(release, release.payload_digest, release.evidence_digest) is release
+    for digests in (("0" * 64, None), (release.payload_digest, "0" * 64)):
+        with pytest.raises(ReleaseError, match="not the ledger's"):
+            as_entered(release, *digests)
 
 
 def test_a_payload_that_does_not_cover_its_files_is_refused(folder):

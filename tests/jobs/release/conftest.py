@@ -94,12 +94,12 @@ def build(settings: Settings, release: str, ranker: str, kind: str = "lambdamart
 
 
 def judge(settings: Settings, ledger: Ledger, release: str, compared_with: str | None, verdict: str = "passed",
-          failed: tuple[str, ...] = ("recall",)) -> Manifest:
+          failed: tuple[str, ...] = ("recall",), note: str = "") -> Manifest:
     """Evidence and manifest, as the judge leaves them."""
     failed = failed if verdict == "blocked" else ()
     root = settings.releases / release
     (root / names.EVIDENCE).mkdir(exist_ok=True)
-    (root / names.EVIDENCE / "card.md").write_text(f"# {release}\nbetter than {compared_with}\n")
+    (root / names.EVIDENCE / "card.md").write_text(f"# {release}\nbetter than {compared_with}\n{note}")
     gates = [{"name": name, "rule": "at least so much", "verdict": "failed", "reason": f"{name} is low", "overridable": name != "ineligible"}
              for name in failed]
     (root / names.EVIDENCE / "gates.json").write_text(json.dumps({"verdict": verdict, "gates": gates}))

@@ -71,6 +71,33 @@ def test_the_newest_few_stay(settings, ledger):
     assert ledger.get(NAMES["old"]).state == State.RETIRED
 
 
+def test_candidates_that_fail_one_after_the_other_leave_the_way_back(tmp_path):
+    """y, z, a were live; b to e failed their probes."""
+    ledger = open_ledger(Settings(_env_file=None, home=tmp_path))
+    for name in "yzabcde":
+        ledger.begin(name, "2026-03-31", "test")
+        for state in (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL):
+            ledger.move(name, state, "test")
+        pointer = ledger.pointer()
+        proposed = ledger.propose(name, pointer.version if pointer else 0)
+        probing = ledger.switch(proposed.version, datetime.now(UTC) + timedelta(hours=1))
+        (ledger.confirm if name in "yza" else ledger.revert)(probing.version)
+    gone, kept = collect.choose(ledger, 3)
+    assert (gone, kept["y"], kept["z"]) == (["b"], "can be returned to", "previous of arm control")
+    assert [name for name in "yz" if name in collect.choose(ledger, 0)[0]] == ["y"]
+    ledger.close()
+
+
+def test_the_newest_that_was_live_stays_where_no_pointer_names_it(settings, ledger):
+    """After a roll-back the pointer's `previous` is what was left."""
+    proposed = ledger.propose(NAMES["before"], ledger.pointer().version)
+    ledger.confirm(ledger.switch(proposed.version, datetime.now(UTC) + timedelta(hours=1)).version)
+    assert ledger.pointer().previous == NAMES["live"]
+    gone, kept = collect.choose(ledger, 0)
+    assert NAMES["old"] not in gone
+    assert kept[NAMES["old"]] == "can be returned to"
+
+
 def test_what_a_replica_reports_stays_until_it_reports_it_no_more(settings, ledger, milvus):
     ledger.heartbeat("r", "http://here", [NAMES["old"]], NAMES["live"])
     assert collect.run(settings, keep=0)["collected"] == [NAMES["refused"]]

@@ -109,6 +109,8 @@ def test_files_of_dead_writers_go_and_those_of_living_ones_stay(settings, ledger
     (folder / f".{EVIDENCE}.{DEAD_PID}").mkdir()
     (folder / f".manifest.json.{os.getpid()}").write_text("half")
     (folder / ".item_vectors.npy.new").write_text("being written")
+    assert ours(settings) == [], "a process that is unknown here may run in another pod"
+    old(folder / f".{EVIDENCE}.{DEAD_PID}")
     mended(settings, "staging")
     assert (folder / f".manifest.json.{os.getpid()}").exists()
     assert (folder / ".item_vectors.npy.new").exists()
@@ -167,6 +169,17 @@ def test_an_interrupted_collection_is_ended(settings, ledger):
     assert (settings.releases / NEXT / MANIFEST).exists()
     with closing(MilvusClient(**settings.milvus_connection())) as client:
         assert not client.has_collection(collection_name(NEXT))
+
+
+def test_a_collection_that_a_replica_reports_stays(settings, ledger):
+    ledger.move(NEXT, State.REJECTED, "test")
+    ledger.collect(NEXT, "collect", "old")
+    ledger.heartbeat("r", "http://here", [NEXT], LIVE)
+    assert "orphan_collection" not in {one.kind for one in ours(settings, fix=True)}
+    with closing(MilvusClient(**settings.milvus_connection())) as client:
+        assert client.has_collection(collection_name(NEXT))
+    ledger.leave("r")
+    mended(settings, "orphan_collection")
 
 
 def test_a_torn_release_is_for_a_person(settings, ledger):

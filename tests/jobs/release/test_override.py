@@ -3,6 +3,7 @@
 import pytest
 
 from contracts import question as questions
+from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
 from jobs.release import promote
@@ -65,6 +66,31 @@ def test_safety_is_never_overridden(settings, ledger, airflow, make):
         with pytest.raises(UsageError, match="ineligible cannot be overridden by anybody"):
             request(settings, gates)
     assert airflow.triggered == []
+
+
+@pytest.mark.parametrize(("said", "why"), [
+    ({"failed_gates": ["recall"]}, "do not name the same failed gates: ineligible"),
+    ({"failed_gates": [], "verdict": "passed"}, "do not name the same failed gates: ineligible, recall"),
+    ({"verdict": "passed"}, "manifest.json says passed, and by gates.json it is blocked"),
+])
+def test_a_safety_gate_left_out_of_the_manifest_is_seen(settings, ledger, airflow, make, said, why):
+    """Both stand outside the digests; gates.json does not."""
+    manifest = make("r1", verdict="blocked", failed=("ineligible", "recall"))
+    (settings.releases / "r1" / names.MANIFEST).write_text(manifest.model_copy(update=said).model_dump_json())
+    with pytest.raises(MarqueeError, match=why):
+        request(settings, ["recall"])
+    with pytest.raises(MarqueeError, match=why):
+        promote.ask(settings, "r1")
+    assert why in ledger.transitions("r1")[-1].reason, "the refusal is written down"
+    assert airflow.triggered == []
+
+
+def test_a_release_that_only_the_ledger_calls_blocked_is_not_asked_about(settings, ledger, make):
+    make("r1")
+    ledger.move("r1", State.BLOCKED, "test")
+    with pytest.raises(MarqueeError, match="blocked in the ledger and passed by its manifest"):
+        promote.ask(settings, "r1")
+    assert "refused" in ledger.transitions("r1")[-1].reason
 
 
 def test_only_what_is_blocked_can_be_overridden(settings, ledger, airflow, make):

@@ -8,7 +8,7 @@ import pytest
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
-from jobs.release import promote, swap
+from jobs.release import doctor, overlay, promote, rollback, swap
 from jobs.release.promote import QuestionAddress
 
 QUESTION = QuestionAddress("promote", "asset_triggered__one", "approve")
@@ -252,6 +252,26 @@ def test_the_refusal_of_a_rerun_is_written_down_once(settings, ledger, airflow, 
         with pytest.raises(MarqueeError, match="mallory"):
             promote.swap(settings, "r1", QUESTION)
     assert [t.actor for t in ledger.transitions("r1")].count("swap") == 1
+
+
+def test_judged_and_asked_again_while_replicas_load(settings, ledger, airflow, two, monkeypatch):
+    """The approval was for the evidence before."""
+    from tests.jobs.release.conftest import judge
+
+    real = swap.wait_until_loaded
+
+    def judged_meanwhile(*args):
+        done = real(*args)
+        ledger.move("r2", State.JUDGED, "judge")
+        judge(settings, ledger, "r2", "r1", note="looked at again")
+        promote.ask(settings, "r2")
+        return done
+
+    airflow.answer()
+    monkeypatch.setattr(swap, "wait_until_loaded", judged_meanwhile)
+    with pytest.raises(MarqueeError, match="its approval was for other evidence"):
+        promote.swap(settings, "r2", QUESTION)
+    assert (ledger.pointer().release_id, state(ledger, "r2")) == ("r1", State.AWAITING_APPROVAL)
 
 
 def test_a_question_elsewhere_than_in_promote_is_none(settings, ledger, airflow, asked):
@@ -573,11 +593,86 @@ def test_rolling_back_takes_seconds_and_a_reason(settings, ledger, both):
     assert (state(ledger, "r1"), state(ledger, "r2")) == (State.LIVE, State.ROLLED_BACK)
     arrival = [t for t in ledger.transitions("r1") if t.to_state == State.PROBING][-1]
     assert (arrival.actor, arrival.reason) == ("ann", "kids saw horror")
-    assert promote.rollback(settings, None, "kids saw horror", "ann")["changed"] is False, "the rerun finds it done"
+    assert promote.rollback(settings, None, "kids saw horror", "ann", arrival.details["rollback_run"])["changed"] is False, "the rerun finds it done"
     with pytest.raises(UsageError, match="none before it"):
         promote.rollback(settings, None, "further back", "ann")
     assert promote.rollback(settings, "r2", "it was the data", "ann")["release_id"] == "r2", "taken back by name"
     assert state(ledger, "r2") == State.LIVE
+
+
+def test_a_refusal_noted_on_an_older_release_does_not_make_it_the_way_back(settings, ledger, airflow, both, make):
+    """r1, r2, r3 were live in turn; then the old run that promoted r1 is cleared."""
+    promote_whole(settings, airflow, make("r3", compared_with="r2", flavour=2.0))
+    with pytest.raises(MarqueeError, match="r1 is retired"):
+        promote.swap(settings, "r1", QUESTION)
+    assert "refused" in last(ledger, "r1").reason
+    assert overlay.kept(ledger) == ["r2", "r3"]
+    assert promote.rollback(settings, None, "kids saw horror", "ann")["release_id"] == "r2"
+
+
+def test_a_consistent_copy_of_another_build_is_not_returned_to(settings, ledger, both, make):
+    """Files that agree with each other; the ledger has the digest of others."""
+    ledger.set_digests("r1", payload_digest="0" * 64)
+    with pytest.raises(MarqueeError, match=r"r1: its payload digest is .* and the ledger has 000000000000"):
+        promote.rollback(settings, None, "because", "ann")
+    assert ledger.pointer().release_id == "r2"
+    assert [(one.kind, one.where) for one in doctor.torn_releases(settings, ledger)] == [("torn_release", "r1")]
+
+
+def test_a_second_roll_back_with_the_same_words_goes_one_further_and_a_retry_does_not(settings, ledger, airflow, both, make):
+    promote_whole(settings, airflow, make("r3", compared_with="r2", flavour=2.0))
+    for run, release in (("manual__1", "r2"), ("manual__1", "r2"), ("manual__2", "r1"), ("manual__2", "r1")):
+        assert promote.rollback(settings, None, "bad shelves", "ann", run)["release_id"] == release
+    with pytest.raises(UsageError, match="none before it"):
+        promote.rollback(settings, None, "bad shelves", "ann")
+
+
+def test_a_retry_after_taking_back_what_was_probing_goes_no_further(settings, ledger, airflow, both, make):
+    manifest = make("r3", compared_with="r2", flavour=2.0)
+    promote.ask(settings, "r3")
+    airflow.ask(manifest)
+    airflow.answer()
+    promote.swap(settings, "r3", QUESTION)
+    for _ in range(2):
+        assert promote.rollback(settings, None, "bad shelves", "ann", "manual__1")["release_id"] == "r2"
+
+
+def test_a_replica_that_cannot_load_the_release_holds_no_roll_back_up(settings, ledger, both, replicas, monkeypatch):
+    monkeypatch.setattr(rollback, "LOAD_SECONDS", 0.5)
+    replicas("stuck", stuck=True)
+    assert promote.rollback(settings, None, "kids saw horror", "ann") == {
+        "release_id": "r1", "state": State.LIVE, "changed": True, "late": ["stuck"]}
+    assert ledger.arrival("r1").details["late"] == ["stuck"]
+
+
+def test_a_roll_back_that_no_replica_can_load_names_them_and_the_way_on(settings, ledger, both, replicas, monkeypatch):
+    monkeypatch.setattr(rollback, "LOAD_SECONDS", 0.3)
+    monkeypatch.setattr(swap, "wait_until_loaded", lambda *_: (["one"], ["one"]))
+    with pytest.raises(MarqueeError, match=r"not loaded within 0\.3 s by one; live is as it was\. Their logs say why; restart or stop them"):
+        promote.rollback(settings, None, "kids saw horror", "ann")
+    assert (ledger.pointer().release_id, ledger.pointer().candidate) == ("r2", None)
+    assert last(ledger, "r1").reason == "refused: not loaded within 0.3 s by one"
+
+
+def test_a_replica_that_died_is_waited_for_no_more():
+    from serving.live import LEASE_SECONDS
+
+    assert LEASE_SECONDS < rollback.TRY_SECONDS
+    assert rollback.LOAD_SECONDS + rollback.TRY_SECONDS < 30
+
+
+@pytest.mark.parametrize("spoil", ["bring_up", "propose", "switch"])
+def test_a_late_refusal_is_written_down_too(settings, ledger, airflow, two, monkeypatch, spoil):
+    from ledger import Ledger, StaleVersion
+
+    def refuse(*_, **__):
+        raise StaleVersion("the pointer moved")
+
+    airflow.answer()
+    monkeypatch.setattr(*((swap.launches, "bring_up") if spoil == "bring_up" else (Ledger, spoil)), refuse)
+    with pytest.raises(MarqueeError, match="the pointer moved"):
+        promote.swap(settings, "r2", QUESTION)
+    assert (last(ledger, "r2").actor, last(ledger, "r2").reason) == ("swap", "refused: the pointer moved")
 
 
 def test_a_torn_release_is_not_returned_to(settings, ledger, both):

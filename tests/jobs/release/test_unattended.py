@@ -95,8 +95,22 @@ def test_a_bad_shelf_takes_it_back(settings, ledger, refresh, api, monkeypatch):
     assert ledger.get("r2").state == State.ROLLED_BACK
 
 
+def test_its_own_question_is_a_persons(settings, ledger, airflow, refresh):
+    """Asked about in an earlier run: open, then rejected and not recorded yet."""
+    ask.ask(settings, "r2")
+    airflow.ask(files.manifest(settings, "r2"))
+    for answer in (lambda: None, lambda: airflow.answer(chosen="Reject", who="approver2", reason="no")):
+        answer()
+        found = unattended.run(settings, "r2")
+        assert found["outcome"] == "ask"
+        assert "a person was asked in run asset_triggered__one" in found["reason"]
+    airflow.detail, settings.airflow_url = None, "http://127.0.0.1:9"
+    assert "is not known" in unattended.run(settings, "r2")["reason"]
+    assert ledger.pointer().release_id == "r1"
+
+
 @pytest.mark.parametrize("point", ["propose", "switch", "confirm"])
-def test_a_kill_at_any_point(settings, ledger, refresh, monkeypatch, point):
+def test_a_kill_at_any_point(settings, ledger, airflow, refresh, monkeypatch, point):
     with monkeypatch.context() as killed:
         def kill(*_, **__):
             raise KeyboardInterrupt
