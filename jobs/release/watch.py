@@ -18,6 +18,8 @@ from jobs.release.record import reconcile
 from ledger import Ledger, open_ledger
 
 BEHIND = timedelta(minutes=15)
+SWAPPED = timedelta(minutes=1)
+"""Replicas switch within seconds; one that serves another release for longer missed the swap."""
 RECENT = timedelta(days=1)
 """A rollback that is older was told, or happened before anybody watched."""
 
@@ -31,7 +33,7 @@ def run(settings: Settings) -> dict[str, Any]:
     ledger.resolve_overdue("watch")
     figures.sample(settings, ledger)
     closed = reconcile(settings)
-    found = [*_questions(settings, ledger, closed), *_rollbacks(settings, ledger), *_night(settings), *_launches(settings)]
+    found = [*_questions(settings, ledger, closed), *_rollbacks(settings, ledger), *_replicas(settings, ledger), *_night(settings), *_launches(settings)]
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return {"findings": [{"at": at, **finding} for finding in found], "closed": closed}
 
@@ -70,6 +72,22 @@ def _rollbacks(settings: Settings, ledger: Ledger) -> Iterator[dict[str, str]]:
         to = f" to {why.release_id}" if why is not t else ""
         yield _finding("rolled_back", f"rolled_back/{t.release_id}/{t.at.isoformat()}",
                        f"{t.release_id} was rolled back{to} by {why.actor}: {why.reason}", link)
+
+
+def _replicas(settings: Settings, ledger: Ledger) -> Iterator[dict[str, str]]:
+    """Those that serve another release than the live one, a while after the last swap or roll-back. (One that serves
+    nothing is not ready, and says so itself; a probe looks at each.)"""
+    pointer = ledger.pointer()
+    if pointer is None or pointer.phase != "live":
+        return
+    moved = [t.at for row in ledger.releases() for t in ledger.transitions(row.release_id) if t.to_state in (State.LIVE, State.ROLLED_BACK)]
+    if moved and clock.now(settings.home) - max(moved) < SWAPPED:
+        return
+    for replica in ledger.replicas():
+        if replica.serving not in (None, pointer.release_id):
+            yield _finding("replica_behind", f"replica_behind/{replica.replica_id}/{pointer.release_id}",
+                           f"replica {replica.replica_id} at {replica.address} serves {replica.serving}, and {pointer.release_id} is live; "
+                           f"its log says why", f"{replica.address}/readyz")
 
 
 def _night(settings: Settings) -> Iterator[dict[str, str]]:

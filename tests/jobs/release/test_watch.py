@@ -102,6 +102,19 @@ def test_a_rollback_names_who_and_why(settings, ledger: Ledger, nights, make):
         "r2 was rolled back to r1 by ann: kids saw horror", "r3 was rolled back by probe: an empty shelf"]
 
 
+def test_a_replica_that_missed_the_swap(settings, ledger: Ledger, airflow, nights, make, monkeypatch):
+    make("r1")
+    ledger.move("r1", State.AWAITING_APPROVAL, "test")
+    ledger.confirm(ledger.switch(ledger.propose("r1", 0).version, datetime.now(UTC) + timedelta(minutes=1)).version)
+    for name, serving in (("good", "r1"), ("fresh", None), ("old", "r0")):
+        ledger.heartbeat(name, "http://there", [], serving)
+    assert kinds(settings) == [], "the moment of the swap"
+    monkeypatch.setattr(watch, "SWAPPED", timedelta(0))
+    (finding,) = watch.run(settings)["findings"]
+    assert (finding["kind"], finding["key"]) == ("replica_behind", "replica_behind/old/r1")
+    assert "serves r0, and r1 is live" in finding["text"]
+
+
 def text(requests: int, errors: int, slow: int) -> str:
     return (f'marquee_requests_total{{route="/v1/shelf",status="200"}} {requests}\nmarquee_requests_total{{route="/v1/shelf",status="503"}} {errors}\n'
             f'marquee_request_seconds_bucket{{route="/v1/shelf",le="0.02"}} {requests - slow}\n'
