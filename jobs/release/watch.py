@@ -39,7 +39,7 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def _questions(settings: Settings, ledger: Ledger, closed: list[str]) -> Iterator[dict[str, str]]:
-    """Half the time gone without an answer; expired without `record`."""
+    """Half the time gone without an answer; expired without `record`, unanswered or without a swap."""
     for row in ledger.releases():
         expired = row.release_id in closed and row.state == State.EXPIRED
         if not expired and row.state != State.AWAITING_APPROVAL:
@@ -48,12 +48,12 @@ def _questions(settings: Settings, ledger: Ledger, closed: list[str]) -> Iterato
         if not expired and datetime.now(UTC) < asked.half:
             continue
         for answer in about(settings, row.evidence_digest):
-            if answer.given:
+            if answer.given and not expired:
                 continue
             where = answer.address
             link = f"{settings.airflow_address()}/dags/{where.dag_id}/runs/{where.run_id}/tasks/{where.task_id}/required_actions"
             if expired:
-                yield _finding("expired", f"expired/{where.run_id}", f"{asked.subject} Nobody answered in time", link)
+                yield _finding("expired", f"expired/{where.run_id}", f"{asked.subject} {ledger.transitions(row.release_id)[-1].reason}", link)
             else:
                 yield _finding("half_time", f"half_time/{where.run_id}/{where.task_id}/{asked.asked_at}",
                                f"{asked.subject} Half the time is gone; it expires at {asked.due:%Y-%m-%d %H:%M} UTC", link)
@@ -110,7 +110,8 @@ def _night(settings: Settings) -> Iterator[dict[str, str]]:
 
 
 def _launches(settings: Settings) -> Iterator[dict[str, str]]:
-    """The oldest run of `launches` after the last good one was due a while ago."""
+    """The oldest run of `launches` after the last good one was due a while ago; or there is none after it, and it is old:
+    nobody starts them (the DAG is paused)."""
     with rest.session(settings) as airflow:
         runs = (rest.get(airflow, "/dags/launches/dagRuns", order_by="-run_after", limit=rest.LIMIT) or {"dag_runs": []})["dag_runs"]
     waiting = []
@@ -118,8 +119,11 @@ def _launches(settings: Settings) -> Iterator[dict[str, str]]:
         if run_["state"] == "success":
             break
         waiting.append(run_)
-    if waiting and datetime.now(UTC) - (since := datetime.fromisoformat(waiting[-1]["queued_at"] or waiting[-1]["run_after"])) > BEHIND:
-        run_id = waiting[-1]["dag_run_id"]
+    for oldest in (waiting or runs[:1])[-1:]:
+        since = datetime.fromisoformat(oldest["queued_at"] or oldest["run_after"])
+        if datetime.now(UTC) - since <= BEHIND:
+            return
+        run_id = oldest["dag_run_id"]
         yield _finding("launches_behind", f"launches_behind/{run_id}", f"no launch or closure has reached serving since {since:%H:%M} UTC",
                        f"{settings.airflow_address()}/dags/launches/runs/{run_id}")
 
