@@ -11,5 +11,5 @@ def said(release: str, failed: Sequence[str], never_overridden: Collection[str])
         other = f"No override: nobody can let {', '.join(fixed)} pass."
     else:
         gates = " ".join(f"--gate {gate}" for gate in failed)
-        other = f'Or ask the approvers to let it through: `marquee release request-override {release} {gates} --reason "…"`.'
+        other = f'Or ask the approvers to let it through: `marquee release request-override {release} {gates} --reason "…" --actor NAME`.'
     return f"{release} is blocked, no question is opened; failed: {', '.join(failed)}. Live stays. What to do: {RUNBOOK}. {other}"

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     hydrate_budget_ms: float = Field(200.0, description="a feature store that takes longer is done without")
     token_secret: str = Field("", description="signs the API's bearer tokens; empty: generated under home")
     approvers: str = Field("approver1,approver2", description="who may answer a promotion question, by user name")
+    requesters: str = Field("admin", description="who besides approvers may request an override, by Airflow user name")
     approvals_needed: int = Field(1, ge=1, le=2, description="how many different people must say yes, one question after the other")
     approval_hours: float = Field(24.0, gt=0, description="a question expires after this; silence is a rejection")
     working_hours: str = Field("", description="when approval_hours count, as `mon-fri 09:00-18:00 Europe/Berlin`; empty: always")
@@ -133,7 +134,15 @@ class Settings(BaseSettings):
         return self.feast_registry or f"sqlite:///{self.home / 'feast' / 'registry.db'}"
 
     def approver_names(self) -> list[str]:
-        return [name.strip() for name in self.approvers.split(",") if name.strip()]
+        return _names(self.approvers)
+
+    def requester_names(self) -> list[str]:
+        """Who may request an override; an approver among them cannot approve it."""
+        return list(dict.fromkeys(self.approver_names() + _names(self.requesters)))
+
+
+def _names(by_comma: str) -> list[str]:
+    return [name.strip() for name in by_comma.split(",") if name.strip()]
 
 
 def load() -> Settings:

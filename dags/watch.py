@@ -29,7 +29,8 @@ def told(result: dict[str, Any]) -> str:
     doc_md="""
 ### Why it exists
 Tells people, each thing once: half of a question's time is gone, a question expired or was rejected while `record` was
-killed (and closes it), a night still runs at MARQUEE_NIGHT_DUE, launches are 15 minutes behind, a release was rolled back.
+killed (and closes it), a night still runs at MARQUEE_NIGHT_DUE, launches are 15 minutes behind, a release was rolled back,
+a replica serves another release than the live one.
 Keeps samples of the API's figures for `marquee release figures`.
 
 ### What breaks
@@ -41,7 +42,7 @@ Nothing to do: the next run looks again. `marquee watch` does the same by hand, 
 )
 def watch() -> None:
     Marquee(task_id="look", arguments=["watch"], returns=told,
-            doc_md="**Looks at questions, nights, launches and rollbacks**, and tells what is new.")
+            doc_md="**Looks at questions, nights, launches, rollbacks and replicas**, and tells what is new.")
 
 
 watch()

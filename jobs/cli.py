@@ -223,13 +223,11 @@ def request_override(
     release: Annotated[str, typer.Argument(help="a candidate that its gates blocked")],
     gate: Annotated[list[str], typer.Option("--gate", help="a gate that failed; name each of them")],
     reason: Annotated[str, typer.Option(help="why; the approver reads it first, and it is kept for ever")],
-    actor: Annotated[str | None, typer.Option(help="who asks, and so cannot approve; default: your login")] = None,
+    actor: Annotated[str, typer.Option(help="your Airflow user name; whoever asks cannot approve")],
 ) -> None:
     """Ask the approvers to let a blocked candidate through. Safety gates are never overridden."""
-    import getpass
-
     from jobs.release import promote as step
-    runtime.emit(step.request_override(load(), release, gate, reason, actor or getpass.getuser()))
+    runtime.emit(step.request_override(load(), release, gate, reason, actor))
 
 
 @release_app.command()

@@ -90,9 +90,10 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether this process can answer, and what is missing where it cannot."""
+    """Whether this process can answer, and what is missing."""
 
     ready: bool
     release_id: str | None
     eligibility_seq: int | None
-    missing: list[str] = Field(description="any of: release, eligibility_log, vector_database")
+    missing: list[str] = Field(description="any of: release, eligibility_log, vector_database (shelves are then "
+                                           "answered without it, degraded, and the process is ready)")

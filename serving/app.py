@@ -185,15 +185,17 @@ def _operations_routes(app: FastAPI, service: Service) -> None:
         return Health()
 
     @app.get("/readyz", tags=["operations"], summary="The process can answer",
-             responses={503: {"model": Readiness, "description": "something is missing"}})
+             responses={503: {"model": Readiness, "description": "the release or the eligibility log is missing"}})
     async def readyz(response: Response) -> Readiness:
-        """Send requests where this says 200. Without the vector database shelves are still answered, but degraded."""
+        """Send requests where this says 200. A missing vector database is named and does not count: every replica misses
+        it at once, and shelves are answered from the release's own vectors, degraded."""
         served, snapshot = service.source.current(), service.eligibility.snapshot
+        ready = served is not None and snapshot is not None
         there = {"release": served is not None, "eligibility_log": snapshot is not None,
-                 "vector_database": service.clients.vectors.answers}
+                 "vector_database": served is not None and service.clients.vectors.can_search(served.release.spec.collections)}
         missing = [name for name, is_there in there.items() if not is_there]
-        response.status_code = 503 if missing else 200
-        return Readiness(ready=not missing, release_id=served.release.release_id if served else None,
+        response.status_code = 200 if ready else 503
+        return Readiness(ready=ready, release_id=served.release.release_id if served else None,
                          eligibility_seq=None if snapshot is None else snapshot.seq, missing=missing)
 
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response,

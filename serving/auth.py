@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jwt
 
+from contracts import durable
 from contracts.settings import Settings
 from serving.problems import Problem
 
@@ -45,8 +46,10 @@ def secret(settings: Settings) -> str:
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         aside.touch(mode=0o600)
         aside.write_text(secrets.token_urlsafe(48))
+        durable.sync(aside)
         try:
             os.link(aside, path)  # fails where another process was faster, whose key then holds
+            durable.sync(path.parent)
         except FileExistsError:
             pass
         finally:

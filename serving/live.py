@@ -43,11 +43,14 @@ RETRY_LOAD_SECONDS = 5.0
 GRACE_SECONDS = 30.0
 """A release that nobody wants any more stays loaded, and reported, for so long: requests in flight end on it, and garbage
 collection drops no collection that a replica reports. Far longer than a request takes (its budgets are below a second)."""
+SWITCH_SECONDS = 10.0
+"""A replica that loaded a candidate before the swap switches within two polls; one that serves another release than the
+pointer's for so long missed the swap, and its answers say so."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """What a request takes with it. `stand_in`: the live release could not be loaded and this is the one before."""
+    """What a request takes with it. `stand_in`: it is not the live release, which cannot be loaded or takes too long."""
 
     release: Release
     stand_in: bool = False
@@ -88,6 +91,7 @@ class Live:
         self._vectors, self._metrics, self._address, self._load = vectors, metrics, address, load
         self.replica_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._served: Served | None = None
+        self._agreed_at = 0.0  # when what is served was last what the pointer says, monotonic
         self._loaded: dict[str, Release] = {}
         self._wanted_until: dict[str, float] = {}  # release id -> end of its grace, monotonic
         self._loading: dict[str, Future[Release]] = {}
@@ -156,7 +160,8 @@ class Live:
             return self._ledger().pointer() or pointer
 
     def _load_wanted(self, pointer: Pointer) -> None:
-        """Starts loading what is missing, takes what is loaded, forgets what nobody has wanted for a while."""
+        """Starts loading what is missing, takes what is loaded, forgets what nobody has wanted for a while. What is served
+        is wanted, whatever the pointer says."""
         wanted = dict.fromkeys(filter(None, (pointer.release_id, pointer.candidate, pointer.previous)))
         for release_id in wanted:
             due = self._failed.get(release_id, 0.0) <= time.monotonic()
@@ -167,7 +172,7 @@ class Live:
                 del self._loading[release_id]
                 self._take(release_id, future)
         now = time.monotonic()
-        self._wanted_until |= dict.fromkeys(wanted, now + GRACE_SECONDS)
+        self._wanted_until |= dict.fromkeys([*wanted, *filter(None, (self._serving(),))], now + GRACE_SECONDS)
         self._loaded = {k: v for k, v in self._loaded.items() if self._wanted_until[k] > now}
 
     def _load_ready(self, release_id: str) -> Release:
@@ -202,16 +207,26 @@ class Live:
     def _serve(self, pointer: Pointer) -> None:
         """Switches to the pointer's release where it is loaded and is not served yet, after a look at both logs; or to
         the served one with more of its overlay."""
-        release, serving = self._loaded.get(pointer.release_id or ""), self._served and self._served.release.release_id
+        release, serving = self._loaded.get(pointer.release_id or ""), self._serving()
         if release is not None and serving != release.release_id:
             self._eligibility.catch_up()
             self._switch(Served(self._catch_up(release.release_id)))
         elif pointer.release_id is None and serving is not None:
             self._switch(None)  # the first release ever was taken back
-        elif serving in self._loaded:
-            self._switch(Served(self._loaded[serving], stand_in=self._served.stand_in and release is None))
-        elif serving is None and pointer.release_id in self._failed and pointer.previous in self._loaded:
+        elif serving is not None:
+            self._switch(Served(self._loaded[serving], stand_in=self._stands_in(pointer)))
+        elif pointer.release_id in self._failed and pointer.previous in self._loaded:
             self._switch(Served(self._loaded[pointer.previous], stand_in=True))
+
+    def _serving(self) -> str | None:
+        return self._served and self._served.release.release_id
+
+    def _stands_in(self, pointer: Pointer) -> bool:
+        """What is served is not what the pointer says, and not for the moment of a swap."""
+        if self._serving() == pointer.release_id:
+            self._agreed_at = time.monotonic()
+            return False
+        return pointer.release_id in self._failed or time.monotonic() - self._agreed_at > SWITCH_SECONDS
 
     def _switch(self, served: Served | None) -> None:
         """One assignment; requests in flight hold the release that they began with."""
@@ -220,11 +235,12 @@ class Live:
         self._served = served
         release_id = served.release.release_id if served else None
         self._metrics.serves(release_id)
-        log.info("serving %s, overlay %d", release_id, served.release.overlay.seq if served else 0)
+        log.info("serving %s, overlay %d%s", release_id, served.release.overlay.seq if served else 0,
+                 ", in place of the live release" if served and served.stand_in else "")
 
     def _heartbeat(self) -> None:
         """Says at once what changed, otherwise now and then."""
-        serving = self._served.release.release_id if self._served else None
+        serving = self._serving()
         said = (sorted(self._loaded), serving)
         if said != self._said or time.monotonic() - self._said_at >= HEARTBEAT_SECONDS:
             self._ledger().heartbeat(self.replica_id, self._address, said[0], serving, LEASE_SECONDS)

@@ -1,10 +1,11 @@
 """The vector database: one connection, a time budget for each search, and a watch on its health.
 
-A watcher thread (live.py) calls `tend`; while it says that the database does not answer, searches fail at once instead
-of waiting for their budget.
+A watcher thread (live.py) calls `tend`; where it found that the database does not answer, or has not loaded a collection,
+searches in it fail at once instead of waiting for their budget. A collection that is lost takes no other's search.
 """
 
 import logging
+from collections.abc import Iterable
 from threading import Lock
 
 import grpc
@@ -35,14 +36,14 @@ class Vectors:
         self._budget = budget_seconds
         self._client: MilvusClient | None = None
         self._connecting = Lock()
-        self._error = ""
-        self.answers = False
+        self._loaded: set[str] = set()
+        self._errors: dict[str, str] = {}  # what was said last, by collection
 
     def search(self, collection: str, query_D: np.ndarray, expression: str, limit: int) -> list[str]:
         """Title ids, nearest first. Raises SearchFailed."""
         client = self._client
-        if client is None or not self.answers:
-            raise SearchFailed("the vector database does not answer")
+        if client is None or not self.can_search([collection]):
+            raise SearchFailed(f"the vector database does not answer for {collection}")
         try:
             hits = client.search(collection, [query_D], filter=expression, limit=limit, timeout=self._budget,
                                  output_fields=ONLY_THE_KEY)[0]
@@ -50,24 +51,30 @@ class Vectors:
         except Exception as error:
             raise SearchFailed(f"{collection}: {_in_short(error)}") from error
 
+    def can_search(self, collections: Iterable[str]) -> bool:
+        """Whether all of them were loaded when they were tended last."""
+        return self._loaded.issuperset(collections)
+
     def tend(self, collections: list[str]) -> bool:
         """Connects where needed, and loads those of the collections that are not (a restarted server has forgotten
-        its load state). Returns whether searches can be answered; never raises."""
+        its load state). Returns whether searches in all of them can be answered; never raises."""
         try:
             client = self._connected()
+            client.list_collections(timeout=CONNECT_SECONDS)  # a database that is away: one wait, not one a collection
+        except Exception as error:
             for collection in collections:
-                state = client.get_load_state(collection, timeout=CONNECT_SECONDS)["state"]
-                if state != LoadState.Loaded:
-                    client.load_collection(collection, timeout=LOAD_SECONDS)
-            if not collections:
-                client.list_collections(timeout=CONNECT_SECONDS)
-            error = ""
-        except Exception as failure:
-            error = _in_short(failure)
-        if error and error != self._error:
-            log.warning("the vector database does not answer: %s", error)
-        self._error, self.answers = error, not error
-        return self.answers
+                self._note(collection, _in_short(error))
+            return False
+        for collection in collections:
+            self._note(collection, _load(client, collection))
+        return self.can_search(collections)
+
+    def _note(self, collection: str, error: str) -> None:
+        """Says it once."""
+        if error and error != self._errors.get(collection):
+            log.warning("no vector search in %s: %s", collection, error)
+        self._errors[collection] = error
+        (self._loaded.discard if error else self._loaded.add)(collection)
 
     def close(self) -> None:
         if self._client is not None:
@@ -78,6 +85,16 @@ class Vectors:
             if self._client is None:
                 self._client = MilvusClient(**self._connection, timeout=CONNECT_SECONDS)
             return self._client
+
+
+def _load(client: MilvusClient, collection: str) -> str:
+    """What is wrong with the collection; empty where it is loaded now."""
+    try:
+        if client.get_load_state(collection, timeout=CONNECT_SECONDS)["state"] != LoadState.Loaded:
+            client.load_collection(collection, timeout=LOAD_SECONDS)
+    except Exception as error:
+        return _in_short(error)
+    return ""
 
 
 def _in_short(error: Exception) -> str:

@@ -154,9 +154,9 @@ def past_the_gates(w: World) -> Iterator[Outcome]:
     run = w.promote(unsafe)
     w.wait_for_end(run)
     yield _outcome("`promote` by hand for a blocked release", live(w) == before, True, last_words(w, run, "evidence"))
-    yield command_refused(w, "an override of a safety gate", "r3", "--gate", "no_ineligible_title", "--reason", "please")
+    yield command_refused(w, "an override of a safety gate", "r3", "--gate", "no_ineligible_title", "--reason", "please", "--actor", A)
     w.candidate("r4", 4, failed=("coverage", "recall"))
-    yield command_refused(w, "an override that does not name every failed gate", "r4", "--gate", "recall", "--reason", "please")
+    yield command_refused(w, "an override that does not name every failed gate", "r4", "--gate", "recall", "--reason", "please", "--actor", A)
     asked = _marquee(w, "r4", "--gate", "recall", "--gate", "coverage", "--reason", "short log that day", "--actor", A)
     run = json.loads(asked.stdout.splitlines()[-1])["run_id"]
     w.wait_for_question(run)

@@ -1,17 +1,21 @@
-"""Tells people, each thing once: a question waits, half its time is gone, it expired; a night is red or late; launches
+"""Tells people, each thing once (again where a kill came between the message and its mark): a question waits, half its time is gone, it expired; a night is red or late; launches
 are behind; a release was rolled back. To MARQUEE_NOTIFY_WEBHOOK, by mail (MARQUEE_NOTIFY_SMTP, MARQUEE_NOTIFY_TO), and
 where neither is set or takes it, a line of `<home>/notifications.jsonl`. Nothing here ever fails a task.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import smtplib
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseNotifier
@@ -67,34 +71,48 @@ class Notify(BaseNotifier):
 
 def tell(settings: Settings, key: str, message: dict[str, str]) -> bool:
     """Sends the message where nobody has sent it under this key before; True where it did."""
-    if not mark(settings, key):
-        return False
+    with _turn(settings, key) as file:
+        if file.read():
+            return False
+        _send(settings, message)
+        file.write(key + "\n")
+    return True
+
+
+def _send(settings: Settings, message: dict[str, str]) -> None:
+    """Each way that is set; a line of the file where there is none, or one does not take it."""
     ways = ([_to_webhook] if settings.notify_webhook else []) + ([_to_mail] if settings.notify_smtp and settings.notify_to else [])
     lost = []
     for way in ways:
         try:
             way(settings, message)
-        except (OSError, ValueError, smtplib.SMTPException) as error:
+        except (OSError, ValueError, HTTPException, smtplib.SMTPException) as error:
             lost.append(f"{way.__name__.removeprefix('_to_')}: {error}")
     if lost or not ways:
         to_file(settings.home / FILE, message | ({"not_sent": "; ".join(lost)} if lost else {}))
-    return True
 
 
-def mark(settings: Settings, key: str) -> bool:
-    """False where the mark was there; one of many at once gets True."""
-    path = _mark(settings, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("x") as file:
+def mark(settings: Settings, key: str) -> None:
+    """As told, without a message of its own."""
+    with _turn(settings, key) as file:
+        if not file.read():
             file.write(key + "\n")
-    except FileExistsError:
-        return False
-    return True
 
 
 def is_told(settings: Settings, key: str) -> bool:
-    return _mark(settings, key).exists()
+    path = _mark(settings, key)
+    return path.exists() and path.stat().st_size > 0
+
+
+@contextmanager
+def _turn(settings: Settings, key: str) -> Iterator[IO[str]]:
+    """The mark, empty until the message was sent; one of many at once holds it, and a kill lets go."""
+    path = _mark(settings, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        yield file
 
 
 def to_file(path: Path, message: dict[str, str]) -> None:

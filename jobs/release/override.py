@@ -1,7 +1,8 @@
 """`marquee release request-override`: a blocked candidate to the approvers, with the failed gates on the first line.
 
 The request is bound to the evidence that it speaks of: a candidate that is judged again has to be requested anew. It
-overrides nothing itself; an approver's answer does. Safety gates are never overridden.
+overrides nothing itself; another approver's answer does, and Airflow says who that is: so the requester goes by the name
+that they have there. Safety gates are never overridden.
 """
 
 import json
@@ -39,10 +40,13 @@ def request_override(settings: Settings, release: str, gates: list[str], reason:
     """Writes the request down and starts `promote` for the candidate; again with the same words it changes nothing.
 
     UsageError where the candidate is not blocked, a failed gate is not named, a gate is named that did not fail or may
-    not be overridden, or there is no reason; MarqueeError where Airflow cannot be told (run it again).
+    not be overridden, there is no reason, or `by` is nobody's name in Airflow that the settings know; MarqueeError where Airflow cannot be told (run it again).
     """
     if not reason.strip():
         raise UsageError("--reason: say why; the approver reads it first, and it is kept for ever")
+    if by not in settings.requester_names():
+        raise UsageError(f"--actor {by}: say your user name in Airflow, one of {', '.join(settings.requester_names())} "
+                         "(MARQUEE_APPROVERS, MARQUEE_REQUESTERS); under another name you could approve your own request")
     manifest = files.verify(settings, release)
     ledger = open_ledger(settings)
     row = ledger.get(release)

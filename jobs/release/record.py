@@ -5,9 +5,10 @@ Fails where the promotion expired or failed, so that no red night looks green. W
 """
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from contracts import clock
 from contracts.errors import MarqueeError
 from contracts.release import State
 from contracts.settings import Settings
@@ -17,6 +18,9 @@ from jobs.release.refusals import note_once
 from ledger import Ledger, ReleaseRow, open_ledger
 
 log = logging.getLogger("marquee")
+
+SWAP_TIME = timedelta(hours=1)
+"""An answer in time may be swapped for so long after the question's own, and after each try."""
 
 WAS_LIVE = (State.LIVE, State.RETIRED)
 
@@ -35,7 +39,8 @@ def record(settings: Settings, release: str, question: QuestionAddress) -> dict[
 
 
 def reconcile(settings: Settings) -> list[str]:
-    """Closes what was rejected, or has expired a while ago, and was not recorded; the releases that it closed."""
+    """Closes what was rejected, or has expired, and was not recorded, and what was answered without a swap; the releases
+    that it closed."""
     ledger = open_ledger(settings)
     closed = []
     for row in ledger.releases():
@@ -47,8 +52,11 @@ def reconcile(settings: Settings) -> list[str]:
         except MarqueeError as error:
             log.warning("release %s was not reconciled: %s", row.release_id, error)
             continue
-        if not _rejected(ledger, row, answers) and datetime.now(UTC) > due and sum(a.given for a in answers) < settings.approvals_needed:
-            ledger.move(row.release_id, State.EXPIRED, "reconcile", "nobody answered in time; silence is a rejection")
+        answered = sum(answer.given for answer in answers) >= settings.approvals_needed
+        over = datetime.now(UTC) > due + SWAP_TIME and _quiet(settings, ledger, row) if answered else datetime.now(UTC) > due
+        if not _rejected(ledger, row, answers) and over:
+            why = f"no swap followed the answer: {_last_reason(ledger, row)}" if answered else "nobody answered in time; silence is a rejection"
+            ledger.move(row.release_id, State.EXPIRED, "reconcile", why)
         closed += [row.release_id] if ledger.get(row.release_id).state != State.AWAITING_APPROVAL else []
     return closed
 
@@ -108,6 +116,11 @@ def _who_when_why(ledger: Ledger, row: ReleaseRow) -> dict[str, Any]:
         return {}
     last = answers[-1]
     return {"who": last.actor, "when": last.details.get("answered_at"), "why": last.reason}
+
+
+def _quiet(settings: Settings, ledger: Ledger, row: ReleaseRow) -> bool:
+    """Nothing has happened to it for a while: no swap is under way, not even one that is tried again."""
+    return clock.now(settings.home) - ledger.transitions(row.release_id)[-1].at > SWAP_TIME
 
 
 def _last_reason(ledger: Ledger, row: ReleaseRow) -> str:

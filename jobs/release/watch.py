@@ -18,6 +18,8 @@ from jobs.release.record import reconcile
 from ledger import Ledger, open_ledger
 
 BEHIND = timedelta(minutes=15)
+SWAPPED = timedelta(minutes=1)
+"""Replicas switch within seconds; one that serves another release for longer missed the swap."""
 RECENT = timedelta(days=1)
 """A rollback that is older was told, or happened before anybody watched."""
 
@@ -31,13 +33,13 @@ def run(settings: Settings) -> dict[str, Any]:
     ledger.resolve_overdue("watch")
     figures.sample(settings, ledger)
     closed = reconcile(settings)
-    found = [*_questions(settings, ledger, closed), *_rollbacks(settings, ledger), *_night(settings), *_launches(settings)]
+    found = [*_questions(settings, ledger, closed), *_rollbacks(settings, ledger), *_replicas(settings, ledger), *_night(settings), *_launches(settings)]
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return {"findings": [{"at": at, **finding} for finding in found], "closed": closed}
 
 
 def _questions(settings: Settings, ledger: Ledger, closed: list[str]) -> Iterator[dict[str, str]]:
-    """Half the time gone without an answer; expired without `record`."""
+    """Half the time gone without an answer; expired without `record`, unanswered or without a swap."""
     for row in ledger.releases():
         expired = row.release_id in closed and row.state == State.EXPIRED
         if not expired and row.state != State.AWAITING_APPROVAL:
@@ -46,12 +48,12 @@ def _questions(settings: Settings, ledger: Ledger, closed: list[str]) -> Iterato
         if not expired and datetime.now(UTC) < asked.half:
             continue
         for answer in about(settings, row.evidence_digest):
-            if answer.given:
+            if answer.given and not expired:
                 continue
             where = answer.address
             link = f"{settings.airflow_address()}/dags/{where.dag_id}/runs/{where.run_id}/tasks/{where.task_id}/required_actions"
             if expired:
-                yield _finding("expired", f"expired/{where.run_id}", f"{asked.subject} Nobody answered in time", link)
+                yield _finding("expired", f"expired/{where.run_id}", f"{asked.subject} {ledger.transitions(row.release_id)[-1].reason}", link)
             else:
                 yield _finding("half_time", f"half_time/{where.run_id}/{where.task_id}/{asked.asked_at}",
                                f"{asked.subject} Half the time is gone; it expires at {asked.due:%Y-%m-%d %H:%M} UTC", link)
@@ -70,6 +72,22 @@ def _rollbacks(settings: Settings, ledger: Ledger) -> Iterator[dict[str, str]]:
         to = f" to {why.release_id}" if why is not t else ""
         yield _finding("rolled_back", f"rolled_back/{t.release_id}/{t.at.isoformat()}",
                        f"{t.release_id} was rolled back{to} by {why.actor}: {why.reason}", link)
+
+
+def _replicas(settings: Settings, ledger: Ledger) -> Iterator[dict[str, str]]:
+    """Those that serve another release than the live one, a while after the last swap or roll-back. (One that serves
+    nothing is not ready, and says so itself; a probe looks at each.)"""
+    pointer = ledger.pointer()
+    if pointer is None or pointer.phase != "live":
+        return
+    moved = [t.at for row in ledger.releases() for t in ledger.transitions(row.release_id) if t.to_state in (State.LIVE, State.ROLLED_BACK)]
+    if moved and clock.now(settings.home) - max(moved) < SWAPPED:
+        return
+    for replica in ledger.replicas():
+        if replica.serving not in (None, pointer.release_id):
+            yield _finding("replica_behind", f"replica_behind/{replica.replica_id}/{pointer.release_id}",
+                           f"replica {replica.replica_id} at {replica.address} serves {replica.serving}, and {pointer.release_id} is live; "
+                           f"its log says why", f"{replica.address}/readyz")
 
 
 def _night(settings: Settings) -> Iterator[dict[str, str]]:
@@ -92,7 +110,8 @@ def _night(settings: Settings) -> Iterator[dict[str, str]]:
 
 
 def _launches(settings: Settings) -> Iterator[dict[str, str]]:
-    """The oldest run of `launches` after the last good one was due a while ago."""
+    """The oldest run of `launches` after the last good one was due a while ago; or there is none after it, and it is old:
+    nobody starts them (the DAG is paused)."""
     with rest.session(settings) as airflow:
         runs = (rest.get(airflow, "/dags/launches/dagRuns", order_by="-run_after", limit=rest.LIMIT) or {"dag_runs": []})["dag_runs"]
     waiting = []
@@ -100,8 +119,11 @@ def _launches(settings: Settings) -> Iterator[dict[str, str]]:
         if run_["state"] == "success":
             break
         waiting.append(run_)
-    if waiting and datetime.now(UTC) - (since := datetime.fromisoformat(waiting[-1]["queued_at"] or waiting[-1]["run_after"])) > BEHIND:
-        run_id = waiting[-1]["dag_run_id"]
+    for oldest in (waiting or runs[:1])[-1:]:
+        since = datetime.fromisoformat(oldest["queued_at"] or oldest["run_after"])
+        if datetime.now(UTC) - since <= BEHIND:
+            return
+        run_id = oldest["dag_run_id"]
         yield _finding("launches_behind", f"launches_behind/{run_id}", f"no launch or closure has reached serving since {since:%H:%M} UTC",
                        f"{settings.airflow_address()}/dags/launches/runs/{run_id}")
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from contracts.settings import load
-from dags.lib.notifications import FILE, Notify, tell
+from dags.lib.notifications import FILE, Notify, is_told, tell
 
 
 @pytest.fixture
@@ -141,6 +141,37 @@ def test_the_last_task_does_not_repeat_what_an_earlier_one_told(home, context):
     record["task_instance"].run_id = "r2"
     Notify("failed", unless_told=True).notify(record)
     assert len(lines(home)) == 2, "where nobody spoke before, it does"
+
+
+def test_a_kill_while_it_is_sent_loses_nothing(home, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dags.lib.notifications.to_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tell(load(), "key", {"kind": "late", "text": "x"})
+    assert not is_told(load(), "key")
+    assert tell(load(), "key", {"kind": "late", "text": "x"})
+    assert not tell(load(), "key", {"kind": "late", "text": "x"})
+    assert len(lines(home)) == 1
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_answer_that_is_no_http_falls_back_to_the_file(home, context, monkeypatch):
+    with socketserver.TCPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("MARQUEE_NOTIFY_WEBHOOK", f"http://127.0.0.1:{server.server_address[1]}/")
+        Notify("failed").notify(context)
+    (line,) = lines(home)
+    assert "webhook" in line["not_sent"]
+
+
+class Nonsense(socketserver.StreamRequestHandler):
+    def handle(self):
+        while self.rfile.readline() not in (b"\r\n", b""):
+            pass
+        self.wfile.write(b"nonsense\r\n\r\n")
 
 
 def test_one_of_many_tells(home):

@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from ledger import open_ledger
 from serving.app import Service, create_app
 from serving.eligibility import EligibilityLog, extended
-from serving.live import Live
+from serving.live import SWITCH_SECONDS, Live
 from serving.member import Ask
 from serving.metrics import Metrics
 from serving.pipeline import Clients, shelf
@@ -30,6 +30,8 @@ from tests.serving.doubles import ONE, OTHER, Broken, Given, member
 from tests.serving.tiny_world import KEY, NOW, bearer
 
 SOON = timedelta(minutes=5)
+THIRD = "2026-03-31-cccccccccc"
+"""In the ledger, without files."""
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def home(world, tmp_path) -> Settings:
 @pytest.fixture
 def ledger(home, world):
     ledger = open_ledger(home)
-    for release_id in (ONE, OTHER):
+    for release_id in (ONE, OTHER, THIRD):
         ledger.begin(release_id, "2026-03-31", "test")
         for state in (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL):
             ledger.move(release_id, state, "test")
@@ -210,7 +212,40 @@ def test_a_broken_candidate_is_never_loaded_and_the_live_one_stays(home, ledger,
     assert ledger.replicas()[0].loaded == [ONE]
     ledger.switch(version(ledger), datetime.now(UTC) + SOON)
     live.follow_once()
-    assert serving(live) == ONE
+    assert (serving(live), live.current().stand_in) == (ONE, True), "and says that it is not live"
+
+
+def test_a_replica_that_misses_two_swaps_says_so_and_follows_its_overlay(home, ledger, vectors, world, monkeypatch):
+    monkeypatch.setattr("serving.live.GRACE_SECONDS", 0.001)
+    monkeypatch.setattr("serving.live.OVERLAY_SECONDS", 0.0)
+    live = live_of(home, ledger, vectors)
+    make_live(ledger, ONE)
+    follow_until(live, lambda: serving(live) == ONE)
+    live.follow_once()
+    assert not live.current().stand_in
+    load, missing = live._load, []
+    monkeypatch.setattr(live, "_load", lambda path: missing.append(path) or load(home.releases / "nowhere"))
+    for release_id in (OTHER, THIRD):
+        make_live(ledger, release_id)
+    live._agreed_at = time.monotonic()
+    live._loaders.submit(time.sleep, 0.5)  # it is being loaded: the moment of a swap
+    live.follow_once()
+    assert not live.current().stand_in
+    live._agreed_at -= SWITCH_SECONDS + 1
+    live.follow_once()
+    assert live.current().stand_in, "it takes too long"
+    follow_until(live, lambda: missing and THIRD in live._failed)
+    live._agreed_at = time.monotonic()
+    live.follow_once()
+    assert live.current().stand_in, "it cannot be loaded"
+    launched(ledger, ONE, "n1", np.asarray(world.one.vectors_ND[0]))
+    live.follow_once()
+    assert (serving(live), ledger.replicas()[0].loaded) == (ONE, [ONE])
+    assert live.current().release.overlay.seq == ledger.overlay_head(ONE) > 0
+    live._load, live._failed = load, {}
+    make_live(ledger, OTHER)
+    follow_until(live, lambda: serving(live) == OTHER)
+    assert not live.current().stand_in
 
 
 def test_a_fresh_replica_serves_the_one_before_where_the_live_one_is_damaged(home, ledger, vectors):

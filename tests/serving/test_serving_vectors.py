@@ -39,6 +39,8 @@ def test_a_search_fails_fast_while_the_database_is_away_and_works_when_it_is_bac
         assert vectors.tend(["tiny"])
         found = search()
         assert found
+        assert not vectors.tend(["lost", "tiny"]), "a collection of another release"
+        assert (vectors.can_search(["tiny"]), vectors.can_search(["lost"]), search()) == (True, False, found)
         process.terminate()
         process.wait(30)
         began = time.monotonic()

@@ -48,7 +48,7 @@ def ranker_text() -> str:
 def settings(tmp_path) -> Settings:
     """A home whose Milvus answers nobody; the two servers set their own addresses."""
     return Settings(_env_file=None, home=tmp_path, milvus_url="http://127.0.0.1:9", token_secret="s" * 40, airflow_user="marquee",
-                    airflow_password="secret", approvers="approver1,approver2")
+                    airflow_password="secret", approvers="approver1,approver2", requesters="ann")
 
 
 @pytest.fixture

@@ -109,6 +109,14 @@ def test_whoever_asks_does_not_decide(settings, ledger, airflow, blocked):
     assert ledger.pointer() is None
 
 
+@pytest.mark.parametrize("by", ["Approver1", "alice-login", "marquee", ""])
+def test_whoever_asks_goes_by_their_name_in_airflow(settings, ledger, airflow, blocked, by):
+    """Under another the requester would not be known among those who answer."""
+    with pytest.raises(UsageError, match="say your user name in Airflow, one of approver1, approver2, ann"):
+        request(settings, by=by)
+    assert (airflow.triggered, ledger.transitions("r1")[-1].actor) == ([], "judge")
+
+
 def test_a_candidate_judged_again_has_to_be_requested_anew(settings, ledger, airflow, blocked):
     request(settings)
     promote.ask(settings, "r1")

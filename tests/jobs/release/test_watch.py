@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contracts.errors import UsageError
+from contracts import clock
+from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
-from jobs.release import figures, promote, watch
+from jobs.release import ask, figures, promote, record, watch
 from ledger import Ledger
+from tests.jobs.release.conftest import RUN
 
 
 def ago(**more) -> str:
@@ -61,6 +63,28 @@ class Later:
         return getattr(datetime, name)
 
 
+def test_an_approval_that_no_swap_followed_is_told(settings, ledger, airflow, make, nights, monkeypatch):
+    manifest = make("r1")
+    promote.ask(settings, "r1")
+    airflow.ask(manifest)
+    airflow.answer(reason="")
+    with pytest.raises(MarqueeError, match="no reason"):
+        promote.swap(settings, "r1", promote.QuestionAddress("promote", RUN, "approve"))
+    due = ask.asked(ledger, "r1").due
+    monkeypatch.setattr(record, "datetime", Later(due + timedelta(minutes=30)))
+    assert watch.run(settings)["closed"] == [], "its swap may still run"
+    monkeypatch.setattr(record, "datetime", Later(due + timedelta(minutes=90)))
+    assert watch.run(settings)["closed"] == [], "it was tried just now"
+    clock.set_now(settings.home, datetime.now(UTC) + timedelta(minutes=61))
+    found = watch.run(settings)
+    assert (found["closed"], ledger.get("r1").state) == (["r1"], State.EXPIRED)
+    (finding,) = found["findings"]
+    assert finding["kind"] == "expired"
+    assert "no swap followed the answer: refused" in finding["text"]
+    assert "no reason" in finding["text"]
+    assert kinds(settings) == []
+
+
 def test_a_night_that_is_not_done_in_time(settings, ledger, airflow, nights):
     nights["nightly"] = [run("nightly", "n1", "running", ago(days=1, hours=1))]
     (finding,) = watch.run(settings)["findings"]
@@ -81,6 +105,9 @@ def test_launches_that_are_behind(settings, ledger, airflow, nights):
     assert kinds(settings) == []
     nights["launches"] = [run("launches", "l9", "running", ago(minutes=1)), run("launches", "l1", "success", ago(days=3))]
     assert kinds(settings) == [], "a machine that was off is not behind yet"
+    nights["launches"] = [run("launches", "l1", "success", ago(minutes=20)), run("launches", "l0", "failed", ago(days=3))]
+    (finding,) = watch.run(settings)["findings"]
+    assert finding["key"] == "launches_behind/l1", "the DAG is paused"
 
 
 def test_a_rollback_names_who_and_why(settings, ledger: Ledger, nights, make):
@@ -100,6 +127,19 @@ def test_a_rollback_names_who_and_why(settings, ledger: Ledger, nights, make):
     ledger.revert(tried.version, actor="probe", reason="an empty shelf")
     assert [f["text"] for f in watch.run(settings)["findings"]] == [
         "r2 was rolled back to r1 by ann: kids saw horror", "r3 was rolled back by probe: an empty shelf"]
+
+
+def test_a_replica_that_missed_the_swap(settings, ledger: Ledger, airflow, nights, make, monkeypatch):
+    make("r1")
+    ledger.move("r1", State.AWAITING_APPROVAL, "test")
+    ledger.confirm(ledger.switch(ledger.propose("r1", 0).version, datetime.now(UTC) + timedelta(minutes=1)).version)
+    for name, serving in (("good", "r1"), ("fresh", None), ("old", "r0")):
+        ledger.heartbeat(name, "http://there", [], serving)
+    assert kinds(settings) == [], "the moment of the swap"
+    monkeypatch.setattr(watch, "SWAPPED", timedelta(0))
+    (finding,) = watch.run(settings)["findings"]
+    assert (finding["kind"], finding["key"]) == ("replica_behind", "replica_behind/old/r1")
+    assert "serves r0, and r1 is live" in finding["text"]
 
 
 def text(requests: int, errors: int, slow: int) -> str:
