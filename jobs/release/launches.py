@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,16 +122,26 @@ def read_interval(interval: Interval, folder: Path) -> Reading:
     file that is none."""
     end = datetime(interval.last.year, interval.last.month, interval.last.day, tzinfo=UTC) + timedelta(days=1)
     times = _Times(timedelta(seconds=float(read_marker(folder).get("received_lag_seconds") or 0)), end)
-    reading = Reading()
+    reading, placed = Reading(), []
     for table, convert in (("titles", _title), ("licences", _licence)):
         for path in table_files(folder, table):
             for row in _rows(path, table):
                 try:
-                    reading.records.append(convert(row, times))
+                    placed.append(convert(row, times))
                 except Malformed:
                     reading.malformed += 1
-    reading.records.sort(key=lambda record: (record.known_at, record.key))
+    reading.records = [record for _, record in sorted(placed, key=lambda entry: entry[0])]
     return reading
+
+
+class _Place(NamedTuple):
+    """Where a record stands among the others: the lake's order of versions (dim_title_version, dim_licence_window), to the
+    microsecond. The last of a title or window holds, so one that closes must not be put before one that opens."""
+
+    holds_from: datetime
+    known_at: datetime
+    event_time: datetime
+    event_id: str
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,11 @@ class _Times:
     lag: timedelta
     end: datetime
 
+    def place(self, row: Row) -> _Place:
+        """For a record that holds as soon as it is known."""
+        known_at = self.known_at(row)
+        return _Place(known_at, known_at, _moment(row, "event_time"), _text(row, "event_id"))
+
     def known_at(self, row: Row) -> datetime:
         event_time = _moment(row, "event_time")
         received = _moment(row, "received_at", required=False)
@@ -149,14 +164,15 @@ class _Times:
         return received
 
 
-def _title(row: Row, times: _Times) -> Record:
+def _title(row: Row, times: _Times) -> tuple[_Place, Record]:
     """A title version; known maturity counts from `valid_from` on."""
     maturity = _whole(row, "maturity")
     if maturity is not None and not 0 <= maturity <= 18:
         raise Malformed("maturity")
-    from_when = max(times.known_at(row), _moment(row, "valid_from"))
-    return Record(0, "title", _text(row, "title_id"), maturity=maturity, key=f"title:{_text(row, 'event_id')}",
-                  known_at=_ceil(from_when), content=_content(row))
+    place = times.place(row)
+    place = place._replace(holds_from=max(place.known_at, _moment(row, "valid_from")))
+    return place, Record(0, "title", _text(row, "title_id"), maturity=maturity, key=f"title:{place.event_id}",
+                         known_at=_ceil(place.holds_from), content=_content(row))
 
 
 def _content(row: Row) -> dict[str, Any] | None:
@@ -185,12 +201,12 @@ def _check(value: Any, column: Column) -> None:
         raise Malformed(column.name)
 
 
-def _licence(row: Row, times: _Times) -> Record:
-    closes = _moment(row, "closes_at", required=False)
-    return Record(
+def _licence(row: Row, times: _Times) -> tuple[_Place, Record]:
+    place, closes = times.place(row), _moment(row, "closes_at", required=False)
+    return place, Record(
         0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market", 32),
         opens_at=_ceil(_moment(row, "opens_at")), closes_at=FAR if closes is None else math.floor(closes.timestamp()),
-        revoked=_flag(row, "revoked"), key=f"licence:{_text(row, 'event_id')}", known_at=_ceil(times.known_at(row)),
+        revoked=_flag(row, "revoked"), key=f"licence:{place.event_id}", known_at=_ceil(place.known_at),
     )
 
 

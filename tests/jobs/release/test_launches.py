@@ -125,6 +125,26 @@ def test_a_late_version_never_undoes_a_newer_one(settings, ledger, land):
     assert eligible(ledger, limit=7) == "above_maturity"
 
 
+@pytest.mark.parametrize(("nine", "ten"), [
+    ({}, {"event_time": "2026-03-30T10:00:01Z"}),
+    ({"received_at": "2026-03-30T10:00:00.1Z"}, {"received_at": "2026-03-30T10:00:00.6Z"}),
+], ids=["event time", "within a second"])
+def test_the_newer_of_two_versions_from_one_second_holds(settings, ledger, land, nine, ten):
+    """As in the lake, whatever their ids sort like: 10 is before 9 as text."""
+    land([title(9, maturity=0, **nine), title(10, maturity=18, **ten), title(1, "t2")],
+         [window(1), window(9, title_id="t2", **nine), window(10, title_id="t2", revoked=True, **ten)])
+    launches.run(settings)
+    assert eligible(ledger, limit=12) == "above_maturity"
+    assert eligible(ledger, "t2") == "no_licence"
+
+
+def test_of_two_versions_valid_from_one_moment_the_one_known_last_holds(settings, ledger, land):
+    land([title(9, maturity=0, valid_from="2026-03-31T00:00:00Z"),
+          title(10, maturity=18, at="2026-03-30T11:00:00Z", valid_from="2026-03-31T00:00:00Z")], [window(1)])
+    launches.run(settings)
+    assert eligible(ledger, limit=12) == "above_maturity"
+
+
 def test_missing_maturity_closes_and_missing_licence_is_no_licence(settings, ledger, land):
     land([title(1, maturity=None), title(2, "t2")], [window(1)])
     launches.run(settings)
