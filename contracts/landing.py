@@ -9,7 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,16 @@ MARKER = "_landed.json"
 FORMAT_VERSION = 1
 LONGEST_ID = 200
 """Characters of an `…_id`: the ledger's columns and Milvus's key hold as many."""
+
+CLOCK_SKEW = timedelta(days=1)
+"""A source may have a record up to so long before the clock that stamped the event says it happened."""
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""An older event is a clock that was not set; the readers of nanoseconds end soon before."""
+
+MOST_QUARANTINED = 0.5
+FEW = 20
+"""A table of which more is bad, and no longer a few, has not single bad records: its source is broken."""
 
 ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "list<string>"]
 
