@@ -82,8 +82,8 @@ TABLES: dict[str, LandingTable] = {
             Column("series_id", "string", False, "titles of one series share it"),
             Column("launched_at", "timestamp", False, "first day anywhere"),
         )),
-        LandingTable("licences", True, "one row per version of a licence window; a later version replaces the window", EVENT + (
-            Column("window_id", "string", True, "the window; several per title and market over time"),
+        LandingTable("licences", True, "one row per version of a licence window; a later version for the same title and market replaces it", EVENT + (
+            Column("window_id", "string", True, "the window within its title and market; several over time"),
             Column("title_id", "string", True, "the title"),
             Column("market", "string", True, "ISO 3166 code or the source's own, letters, digits and _"),
             Column("opens_at", "timestamp", True, "from when it may be shown"),
