@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -251,10 +252,10 @@ def nested_files(folder: Path, table: str) -> list[Path]:
     return sorted(f for f in nested if f.is_file() and not f.name.startswith((".", "_")))
 
 
-def content_sha256(folder: Path) -> str:
+def content_sha256(folder: Path, tables: Iterable[str] = tuple(TABLES)) -> str:
     """SHA-256 over the names and bytes of an interval's table files: the same content, the same hash."""
     whole = hashlib.sha256()
-    for path in sorted(path for table in TABLES for path in table_files(folder, table)):
+    for path in sorted(path for table in tables for path in table_files(folder, table)):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder).as_posix()}\t{digest}\n".encode())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -65,6 +66,20 @@ def test_an_interval_read_whole_is_not_read_again(settings, land, monkeypatch):
     launches.run(settings)
     monkeypatch.setattr(launches, "read_interval", lambda *a: pytest.fail("read again"))
     launches.run(settings)
+
+
+def test_an_interval_that_is_mended_after_landing_is_read_again(settings, ledger, land):
+    """Whatever its marker says, and though size and time of the file stayed as they were."""
+    marker, file = {"content_sha256": "as it was"}, settings.landing / "2026-03-30" / "titles.jsonl"
+    land([title(1, maturity=99)], [window(1)], marker=marker)
+    launches.run(settings)
+    assert eligible(ledger) == "unknown_maturity"
+    stat = file.stat()
+    land([title(1, maturity=16)], [window(1)], marker=marker)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file.stat().st_size == stat.st_size
+    launches.run(settings)
+    assert eligible(ledger) is None
 
 
 def test_a_watch_looks_again_until_its_time_is_up(settings, ledger, land, monkeypatch):
