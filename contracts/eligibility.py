@@ -39,7 +39,8 @@ class Record:
 
 @dataclass
 class Eligibility:
-    """The log applied up to `seq`."""
+    """The log applied up to `seq`. A window is known by its title, its market and its id, as in dim_licence_window: the
+    same id elsewhere is another window."""
 
     seq: int = 0
     maturity: dict[str, int | None] = field(default_factory=dict)

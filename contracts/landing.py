@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,16 @@ MARKER = "_landed.json"
 FORMAT_VERSION = 1
 LONGEST_ID = 200
 """Characters of an `…_id`: the ledger's columns and Milvus's key hold as many."""
+
+CLOCK_SKEW = timedelta(days=1)
+"""A source may have a record up to so long before the clock that stamped the event says it happened."""
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""An older event is a clock that was not set; the readers of nanoseconds end soon before."""
+
+MOST_QUARANTINED = 0.5
+FEW = 20
+"""A table of which more is bad, and no longer a few, has not single bad records: its source is broken."""
 
 ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "list<string>"]
 
@@ -72,8 +83,8 @@ TABLES: dict[str, LandingTable] = {
             Column("series_id", "string", False, "titles of one series share it"),
             Column("launched_at", "timestamp", False, "first day anywhere"),
         )),
-        LandingTable("licences", True, "one row per version of a licence window; a later version replaces the window", EVENT + (
-            Column("window_id", "string", True, "the window; several per title and market over time"),
+        LandingTable("licences", True, "one row per version of a licence window; a later version for the same title and market replaces it", EVENT + (
+            Column("window_id", "string", True, "the window within its title and market; several over time"),
             Column("title_id", "string", True, "the title"),
             Column("market", "string", True, "ISO 3166 code or the source's own, letters, digits and _"),
             Column("opens_at", "timestamp", True, "from when it may be shown"),
@@ -241,10 +252,10 @@ def nested_files(folder: Path, table: str) -> list[Path]:
     return sorted(f for f in nested if f.is_file() and not f.name.startswith((".", "_")))
 
 
-def content_sha256(folder: Path) -> str:
+def content_sha256(folder: Path, tables: Iterable[str] = tuple(TABLES)) -> str:
     """SHA-256 over the names and bytes of an interval's table files: the same content, the same hash."""
     whole = hashlib.sha256()
-    for path in sorted(path for table in TABLES for path in table_files(folder, table)):
+    for path in sorted(path for table in tables for path in table_files(folder, table)):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder).as_posix()}\t{digest}\n".encode())

@@ -28,7 +28,7 @@ def append(connection: Connection, records: Iterable[Record]) -> int:
     statement = dialect.insert(ELIGIBILITY).on_conflict_do_nothing(index_elements=["record_key"])
     for chunk in _chunks(records):
         newest = _newest_known(connection, sorted({record.title_id for record in chunk if record.title_id}), before)
-        rows = [_row(r) for r in chunk if r.known_at >= newest.get((r.kind, r.title_id, r.window_id), r.known_at)]
+        rows = [_row(r) for r in chunk if r.known_at >= newest.get((r.kind, r.title_id, r.market, r.window_id), r.known_at)]
         if rows:
             connection.execute(statement, rows)
     return connection.execute(select(func.count()).where(ELIGIBILITY.c.seq > before)).scalar_one()
@@ -71,15 +71,15 @@ def head(connection: Connection) -> int:
     return connection.execute(select(func.max(ELIGIBILITY.c.seq))).scalar() or 0
 
 
-def _newest_known(connection: Connection, title_ids: list[str], up_to: int) -> dict[tuple[str, str, str], int]:
-    """(kind, title, window) -> when its newest version became known (epoch seconds), for these titles, as the log had
-    them at number `up_to`."""
-    newest: dict[tuple[str, str, str], int] = {}
-    subject = (ELIGIBILITY.c.kind, ELIGIBILITY.c.title_id, ELIGIBILITY.c.window_id)
+def _newest_known(connection: Connection, title_ids: list[str], up_to: int) -> dict[tuple[str, str, str, str], int]:
+    """(kind, title, market, window) -> when its newest version became known (epoch seconds), for these titles, as the log
+    had them at number `up_to`."""
+    newest: dict[tuple[str, str, str, str], int] = {}
+    subject = (ELIGIBILITY.c.kind, ELIGIBILITY.c.title_id, ELIGIBILITY.c.market, ELIGIBILITY.c.window_id)
     for some in _subjects(title_ids):
         query = select(*subject, func.max(ELIGIBILITY.c.known_at))
         query = query.where(ELIGIBILITY.c.title_id.in_(some), ELIGIBILITY.c.seq <= up_to).group_by(*subject)
-        newest |= {tuple(row[:3]): row[3] for row in connection.execute(query)}
+        newest |= {tuple(row[:4]): row[4] for row in connection.execute(query)}
     return newest
 
 

@@ -36,7 +36,8 @@ DESCRIPTION = """Home screens and title lists, computed by the release that is l
 Every answer names the release and the state of the eligibility log that it was computed from, and the stages that a
 fallback stood in for (`degraded`). Errors are problem details (RFC 9457).
 
-**Bearer token** (JWT, HS256): household (`sub`), its `profiles`, `market`, `maturity_limit`, `exp`.
+**Bearer token** (JWT, HS256): household (`sub`), its `profiles`, `market`, `maturity_limit`, `exp`. The limit of a token of
+several profiles is the household's, which a child in it may not reach: such a token never raises what a profile declares.
 `marquee token --profile ID` makes one for trying."""
 
 SHADOW_ONLY = ("as_of", "debug")
@@ -121,14 +122,15 @@ def _member_routes(app: FastAPI, service: Service) -> None:
         debug: Annotated[bool, Query(description="shadow mode only: adds the pool of candidates")] = False,
     ) -> ShelfAnswer:
         """Titles for one profile, best first: eligible in the token's market now, within the maturity limit, not
-        watched. An unknown profile gets what is popular. Never an error for want of a model: failed stages fall back."""
+        watched. The limit is the stricter of the profile's and the token's; for a profile without one of its own the
+        token's counts only where the token names no other profile, else 0. An unknown profile gets what is popular. Never an error for want of a model: failed stages fall back."""
         _refuse_shadow_parameters(service, request)
         if caller is not None and not caller.may_ask_for(profile_id):
             raise Problem(403, f"the token does not speak for profile {profile_id}")
         served, snapshot = service.ready()
         ask = Ask(profile_id, _moment(service, as_of), size, surface, device,
-                  caller.market if caller else None, caller.maturity_limit if caller else None)
-        made = pipeline.shelf(ask, served.release, snapshot, service.clients, bool(caller and caller.speaks_of_one), unranked=debug)
+                  caller.market if caller else None, caller.maturity_limit if caller else None, bool(caller and caller.speaks_of_one))
+        made = pipeline.shelf(ask, served.release, snapshot, service.clients, unranked=debug)
         if not made.member.profile.market:
             raise Problem(404, f"the member state has no row of profile {profile_id} at {ask.moment.isoformat()}")
         return _shelf_answer(request, service, served, snapshot, ask, made, debug)
@@ -143,7 +145,8 @@ def _title_routes(app: FastAPI, service: Service) -> None:
         caller: Annotated[Caller, Depends(_caller(service))],
         size: Size = 40,
     ) -> PopularAnswer:
-        """What is popular in a market, within the token's maturity limit; no personal data goes into it."""
+        """What is popular in a market, within the token's maturity limit; no personal data goes into it. A token of several
+        profiles does not say who looks, so the limit is 0: ask with a token of the one profile."""
         if market != caller.market:
             raise Problem(403, f"the token is for market {caller.market}, not {market}")
         served, snapshot = service.ready()
@@ -164,7 +167,8 @@ def _title_routes(app: FastAPI, service: Service) -> None:
         caller: Annotated[Caller, Depends(_caller(service))],
         size: Size = 40,
     ) -> SimilarAnswer:
-        """The nearest titles by content and viewing, those that the token's household may see now."""
+        """The nearest titles by content and viewing, those of the token's market within its maturity limit. A token of
+        several profiles does not say who looks, so the limit is 0: ask with a token of the one profile."""
         served, snapshot = service.ready()
         moment = service.now()
         if title_id not in served.release.titles.row:
@@ -249,7 +253,9 @@ def _moment(service: Service, as_of: datetime | None) -> datetime:
 
 
 def _viewer(caller: Caller, moment: datetime) -> Viewer:
-    return Viewer(caller.market, strictest_known(caller.maturity_limit), int(moment.timestamp()))
+    """Somebody of the household: its maturity limit is known to hold for whoever looks only where that can be but one."""
+    limit = caller.maturity_limit if caller.speaks_of_one else None
+    return Viewer(caller.market, strictest_known(limit), int(moment.timestamp()))
 
 
 def _shelf_answer(

@@ -1,4 +1,5 @@
-"""Bearer tokens: JWT, HS256. A token speaks for a household: its profiles, its market, its maturity limit.
+"""Bearer tokens: JWT, HS256. A token speaks for a household: its profiles, its market, its maturity limit. That limit is
+everybody's upper bound, and one profile's own only where the token names that one alone.
 
 Claims: `sub` household, `profiles` list of profile ids, `market`, `maturity_limit` (absent: unknown), `exp` (wall time).
 """

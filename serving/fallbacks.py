@@ -13,14 +13,12 @@ from collections.abc import Iterator
 from contracts.eligibility import Eligibility
 from contracts.query import Profile
 from serving.loader import GENERAL, KIDS, Release
-from serving.member import Ask, Member, strictest_known
+from serving.member import Ask, Member
 
 
-def cold(ask: Ask, vouched: bool) -> Member:
-    """A member of whom nothing is known but the token. The token's maturity limit counts only where it speaks of this
-    one profile (`vouched`): a household's limit may be higher than that of a child in it."""
-    limit = strictest_known(ask.token_limit if vouched else None)
-    return Member(Profile(ask.profile_id, ask.market or "", maturity_limit=limit))
+def cold(ask: Ask) -> Member:
+    """A member of whom nothing is known but the token."""
+    return Member(Profile(ask.profile_id, ask.market or "", maturity_limit=ask.maturity_limit()))
 
 
 def popular(release: Release, profile: Profile) -> list[str]:

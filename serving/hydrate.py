@@ -105,7 +105,7 @@ class FeastHydrator:
 def member_of(row: Mapping[str, Any], ask: Ask, validity: timedelta) -> Member:
     """A member from one profile's online rows; Feast does not enforce a row's age, so it is checked here."""
     declared = row.get("market") is not None
-    limit = strictest_known(ask.token_limit, row.get("maturity_limit") if declared else None)
+    limit = ask.maturity_limit(row.get("maturity_limit") if declared else None)
     profile = Profile(
         profile_id=ask.profile_id, market=ask.market or row.get("market") or "",
         household_id=row.get("household_id") or "", is_kids=bool(row.get("is_kids")), maturity_limit=limit,

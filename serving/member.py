@@ -21,7 +21,8 @@ class Viewer:
 
 @dataclass(frozen=True)
 class Ask:
-    """One request for a shelf. `market` and `token_limit` are the token's; None in shadow mode."""
+    """One request for a shelf. `market` and `token_limit` are the token's; None in shadow mode. `vouched`: the token speaks
+    of this one profile."""
 
     profile_id: str
     moment: datetime
@@ -30,10 +31,16 @@ class Ask:
     device: str = ""
     market: str | None = None
     token_limit: int | None = None
+    vouched: bool = False
 
     @property
     def context(self) -> Context:
         return Context(self.moment, self.device, self.surface)
+
+    def maturity_limit(self, declared: int | None = None) -> int:
+        """The stricter of what the token and the profile say. Where the profile says nothing, the token's counts only if
+        vouched: a household's limit may be higher than that of a child in it."""
+        return 0 if declared is None and not self.vouched else strictest_known(self.token_limit, declared)
 
     @property
     def shows_watched(self) -> bool:

@@ -114,11 +114,11 @@ class Stages:
 
 
 def shelf(
-    ask: Ask, release: Release, eligibility: Eligibility, clients: Clients, vouched: bool = False, unranked: bool = False
+    ask: Ask, release: Release, eligibility: Eligibility, clients: Clients, unranked: bool = False
 ) -> Shelf:
-    """The shelf for `ask`. `vouched`: the token's maturity limit speaks of this one profile (auth.py)."""
+    """The shelf for `ask`."""
     stages = Stages(clients.metrics)
-    member = stages.attempt("hydrate", lambda: clients.hydrator.hydrate(ask), lambda: fallbacks.cold(ask, vouched))
+    member = stages.attempt("hydrate", lambda: clients.hydrator.hydrate(ask), lambda: fallbacks.cold(ask))
     viewer = member.viewer(ask.moment)
     watched = frozenset() if ask.shows_watched else member.watched
 

@@ -27,7 +27,17 @@ from pyspark.storagelevel import StorageLevel
 
 from contracts.clock import now
 from contracts.errors import MarqueeError, UsageError
-from contracts.landing import MARKER, TABLES, Interval, content_sha256, find_interval, list_intervals, read_marker
+from contracts.landing import (
+    FEW,
+    MARKER,
+    MOST_QUARANTINED,
+    TABLES,
+    Interval,
+    content_sha256,
+    find_interval,
+    list_intervals,
+    read_marker,
+)
 from contracts.marts import CATALOG, QUARANTINE
 from contracts.settings import Settings
 from jobs import runtime
@@ -215,7 +225,7 @@ def _refuse_unfit(one: Landed, judged: list[Judged]) -> None:
     for table in judged:
         if table.name in declared and declared[table.name] != table.landed:
             raise UsageError(f"{one.folder}/{table.name}: has {table.landed} rows, its marker says {declared[table.name]}; land it again")
-        if table.quarantined > max(quality.FEW, quality.MOST_QUARANTINED * table.landed):
+        if table.quarantined > max(FEW, MOST_QUARANTINED * table.landed):
             raise UsageError(f"{one.folder}/{table.name}: {table.bad()}; mend the source and land it again")
     landed_rows = {table.name: table.landed for table in judged}
     for name, rows in declared.items():

@@ -9,13 +9,7 @@ from pyspark.sql import Column as Expression
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from contracts.landing import LONGEST_ID, TABLES, Interval
-
-CLOCK_SKEW = timedelta(days=1)
-"""A source may have a record up to so long before the clock that stamped the event says it happened."""
-
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-"""An older event is a clock that was not set; the readers of nanoseconds end soon before."""
+from contracts.landing import CLOCK_SKEW, EARLIEST, LONGEST_ID, TABLES, Interval
 
 NEEDS_KNOWN_TITLE = ("impressions", "plays", "skips", "ratings")
 PRIVACY_REQUESTS = ("erase", "clear_history", "do_not_personalise")

@@ -15,16 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import MarqueeError
-from contracts.landing import TABLES, Interval
+from contracts.landing import FEW, MOST_QUARANTINED, TABLES, Interval
 from jobs.lake.validate import MARKET, PRIVACY_REQUESTS, interval_end
 
 if TYPE_CHECKING:
     import pandas as pd
     from great_expectations.core import ExpectationSuite
-
-MOST_QUARANTINED = 0.5
-FEW = 20
-"""A table of which more is bad, and no longer a few, has not single bad records: its source is broken."""
 
 MOST_LATE = 0.5
 LATE = timedelta(days=1)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from contracts.eligibility import Record
+from contracts.eligibility import Eligibility, Record
 from ledger import Ledger
 
 
@@ -72,6 +72,18 @@ def test_a_late_version_is_left_out_whoever_appends_it(ledger: Ledger):
     ledger.append_eligibility([title("a", 7, "1", known_at=100), title("b", 1, "3", known_at=9)])
     assert ledger.append_eligibility([title("a", 13, "2", known_at=50), title("b", 2, "4", known_at=50)]) == 1
     assert [(r.title_id, r.maturity) for r in ledger.eligibility_since(0)] == [("a", 7), ("b", 1), ("b", 2)]
+
+
+def test_a_window_is_one_within_its_title_and_market(ledger: Ledger):
+    """A revocation that arrives late is not older than a version of another market's window with the same id."""
+    def window(market: str, known_at: int, revoked: bool = False) -> Record:
+        return Record(0, "licence", "a", window_id="w", market=market, revoked=revoked, key=f"{market}{known_at}", known_at=known_at)
+
+    ledger.append_eligibility([title("a", 7), window("SE", 1), window("DE", 100)])
+    assert ledger.append_eligibility([window("SE", 50, revoked=True), window("DE", 50, revoked=True)]) == 1
+    known = Eligibility()
+    known.apply(ledger.eligibility_since(0))
+    assert [known.why_not("a", market, 18, 200) for market in ("SE", "DE")] == ["no_licence", None]
 
 
 def test_the_newest_content_of_a_title_is_its_newest_versions(ledger: Ledger):

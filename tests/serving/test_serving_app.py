@@ -60,6 +60,22 @@ def test_the_stricter_limit_holds_and_unknown_is_the_strictest(api, world, profi
         assert shown & set(world.one.fallback["de", "general"])
 
 
+@pytest.mark.parametrize(("profile", "effective"), [("kid", 7), ("adult", 18), ("nolimit", 0), ("stranger", 0)])
+def test_a_token_of_several_profiles_never_lifts_one_above_what_it_declares(api, world, profile, effective):
+    everybody = bearer(["kid", "adult", "nolimit", "stranger"], limit=18)
+    shelf = api.get(f"/v1/profiles/{profile}/shelf", params={"size": 100}, headers=everybody).json()
+    assert shelf["titles"]
+    assert all(oracle(world.catalogue.log, t["title_id"], "de", effective, NOW) for t in shelf["titles"])
+
+
+@pytest.mark.parametrize("path", ["/v1/markets/de/popular", "/v1/titles/t007/similar"])
+@pytest.mark.parametrize("profiles", [["adult", "kid"], []], ids=str)
+def test_lists_that_name_no_profile_are_for_the_youngest_of_several(api, world, path, profiles):
+    titles = api.get(path, params={"size": 100}, headers=bearer(profiles, limit=18)).json()["titles"]
+    assert titles
+    assert all(oracle(world.catalogue.log, t["title_id"], "de", 0, NOW) for t in titles)
+
+
 def test_the_market_is_the_tokens(api, world):
     shelf = api.get(SHELF, headers=bearer(["adult"], market="fr")).json()
     assert shelf["market"] == "fr"

@@ -39,9 +39,17 @@ def test_rows_past_their_validity_are_cold(feast):
 
 
 def test_an_unknown_profile_is_cold(feast):
-    who = feast.hydrate(Ask("stranger", NOW, market="fr", token_limit=12))
+    who = feast.hydrate(Ask("stranger", NOW, market="fr", token_limit=12, vouched=True))
     assert not who.known
     assert (who.profile.market, who.profile.maturity_limit, who.watched, len(who.history)) == ("fr", 12, frozenset(), 0)
+
+
+@pytest.mark.parametrize("profile", ["stranger", "nolimit"])
+def test_a_households_limit_is_not_that_of_a_profile_that_declares_none(feast, profile):
+    """A child's profile made today has no row yet; an empty store knows nobody."""
+    assert feast.hydrate(Ask(profile, NOW, market="de", token_limit=18)).profile.maturity_limit == 0
+    assert feast.hydrate(Ask(profile, NOW, market="de", token_limit=18, vouched=True)).profile.maturity_limit == 18
+    assert feast.hydrate(Ask("adult", NOW, market="de", token_limit=16)).profile.maturity_limit == 16
 
 
 def test_history_ends_at_the_request(feast):

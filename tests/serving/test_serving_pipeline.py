@@ -116,8 +116,8 @@ def test_a_broken_tower_leaves_the_popular_order(world, vectors):
 def test_everything_broken_still_answers_what_is_allowed(world):
     broken = replace(world.one, tower=Broken(), ranker=Broken())
     clients = Clients(Broken(), Broken(), Metrics())
-    ask = Ask("p1", NOW, 20, market="de", token_limit=12)
-    made = shelf(ask, broken, world.catalogue.eligibility(), clients, vouched=True)
+    ask = Ask("p1", NOW, 20, market="de", token_limit=12, vouched=True)
+    made = shelf(ask, broken, world.catalogue.eligibility(), clients)
     assert made.degraded == ["hydrate", "retrieve"]
     assert made.picks
     assert all(oracle(world.catalogue.log, p.title_id, "de", 12, NOW) for p in made.picks)
@@ -126,7 +126,7 @@ def test_everything_broken_still_answers_what_is_allowed(world):
 def test_without_the_member_a_household_token_gets_the_strictest_limit(world, vectors):
     """The declared limit of a child may be below its household's; nobody knows while the feature store is away."""
     ask = Ask("p1", NOW, 40, market="de", token_limit=18)
-    made = shelf(ask, world.one, world.catalogue.eligibility(), Clients(Broken(), vectors, Metrics()), vouched=False)
+    made = shelf(ask, world.one, world.catalogue.eligibility(), Clients(Broken(), vectors, Metrics()))
     assert made.member.profile.maturity_limit == 0
     assert made.picks
     assert all(oracle(world.catalogue.log, p.title_id, "de", 0, NOW) for p in made.picks)

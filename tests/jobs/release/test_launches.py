@@ -1,6 +1,8 @@
 """The eligibility log from landed folders: in order, once, when known, and closed where in doubt."""
 
 import json
+import logging
+import os
 import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -45,10 +47,10 @@ def land(settings):
     return land
 
 
-def eligible(ledger, title_id: str = "t1", limit: int = 18, at: int = NOON) -> str | None:
+def eligible(ledger, title_id: str = "t1", limit: int = 18, at: int = NOON, market: str = "nl") -> str | None:
     known = Eligibility()
     known.apply(ledger.eligibility_since(0))
-    return known.why_not(title_id, "nl", limit, at)
+    return known.why_not(title_id, market, limit, at)
 
 
 def test_landed_versions_enter_once(settings, ledger, land):
@@ -64,6 +66,20 @@ def test_an_interval_read_whole_is_not_read_again(settings, land, monkeypatch):
     launches.run(settings)
     monkeypatch.setattr(launches, "read_interval", lambda *a: pytest.fail("read again"))
     launches.run(settings)
+
+
+def test_an_interval_that_is_mended_after_landing_is_read_again(settings, ledger, land):
+    """Whatever its marker says, and though size and time of the file stayed as they were."""
+    marker, file = {"content_sha256": "as it was"}, settings.landing / "2026-03-30" / "titles.jsonl"
+    land([title(1, maturity=99)], [window(1)], marker=marker)
+    launches.run(settings)
+    assert eligible(ledger) == "unknown_maturity"
+    stat = file.stat()
+    land([title(1, maturity=16)], [window(1)], marker=marker)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file.stat().st_size == stat.st_size
+    launches.run(settings)
+    assert eligible(ledger) is None
 
 
 def test_a_watch_looks_again_until_its_time_is_up(settings, ledger, land, monkeypatch):
@@ -125,6 +141,26 @@ def test_a_late_version_never_undoes_a_newer_one(settings, ledger, land):
     assert eligible(ledger, limit=7) == "above_maturity"
 
 
+@pytest.mark.parametrize(("nine", "ten"), [
+    ({}, {"event_time": "2026-03-30T10:00:01Z"}),
+    ({"received_at": "2026-03-30T10:00:00.1Z"}, {"received_at": "2026-03-30T10:00:00.6Z"}),
+], ids=["event time", "within a second"])
+def test_the_newer_of_two_versions_from_one_second_holds(settings, ledger, land, nine, ten):
+    """As in the lake, whatever their ids sort like: 10 is before 9 as text."""
+    land([title(9, maturity=0, **nine), title(10, maturity=18, **ten), title(1, "t2")],
+         [window(1), window(9, title_id="t2", **nine), window(10, title_id="t2", revoked=True, **ten)])
+    launches.run(settings)
+    assert eligible(ledger, limit=12) == "above_maturity"
+    assert eligible(ledger, "t2") == "no_licence"
+
+
+def test_of_two_versions_valid_from_one_moment_the_one_known_last_holds(settings, ledger, land):
+    land([title(9, maturity=0, valid_from="2026-03-31T00:00:00Z"),
+          title(10, maturity=18, at="2026-03-30T11:00:00Z", valid_from="2026-03-31T00:00:00Z")], [window(1)])
+    launches.run(settings)
+    assert eligible(ledger, limit=12) == "above_maturity"
+
+
 def test_missing_maturity_closes_and_missing_licence_is_no_licence(settings, ledger, land):
     land([title(1, maturity=None), title(2, "t2")], [window(1)])
     launches.run(settings)
@@ -143,15 +179,73 @@ def test_the_declared_lag_stands_in_for_received_at(settings, ledger, land):
 
 
 @pytest.mark.parametrize("row", [
-    "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, maturity=40), title(2, maturity="high"),
-    title(2, maturity=True), title(2, valid_from="soon"), title(2, event_id=True), title(2, event_time=None), title(2, received_at=3),
-    title(2, title_id="x" * 300),
+    "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, title_id="x" * 300),
 ], ids=str)
-def test_a_malformed_title_is_counted_and_left_out(settings, ledger, land, row):
+def test_a_record_of_nobody_knows_what_title_is_counted_and_left_out(settings, ledger, land, row):
     land([title(1), row], [window(1)])
     done = launches.run(settings)
     assert (done["appended"], done["malformed"]) == (2, 1)
     assert eligible(ledger) is None, "the good version stands"
+
+
+@pytest.mark.parametrize(("row", "field"), [
+    (title(2, maturity=40), "maturity"), (title(2, maturity="high"), "maturity"), (title(2, maturity=True), "maturity"),
+    (title(2, valid_from="soon"), "valid_from"), (title(2, event_id=True), "event_id"), (title(2, event_time=None), "event_time"),
+    (title(2, received_at=3), "received_at"), (title(2, received_at="2099-01-01T00:00:00Z"), "received_at"),
+    (title(2, received_at="2026-03-01T00:00:00Z"), "received_at"), (title(2, event_time="1969-12-31T00:00:00Z"), "event_time"),
+    (title(2, event_time="2026-03-31T00:00:00Z"), "event_time"),
+], ids=str)
+def test_a_malformed_version_closes_its_title_until_a_good_one_lands(settings, ledger, land, caplog, row, field):
+    """It may have raised the maturity: nobody knows."""
+    caplog.set_level(logging.WARNING, "marquee")
+    land([title(1), row], [window(1)])
+    done = launches.run(settings)
+    assert (done["appended"], done["malformed"]) == (3, 1)
+    assert eligible(ledger) == "unknown_maturity"
+    assert f"2026-03-30/titles.jsonl, record 2: {field}" in caplog.text
+    land([title(2, at="2026-03-31T10:00:00Z")], [], "2026-03-31")
+    assert launches.run(settings)["appended"] == 1, "though it has the event id that the malformed one had"
+    assert eligible(ledger) is None
+
+
+@pytest.mark.parametrize("more", [
+    {"revoked": 1}, {"closes": "2026-03-05 24:30"}, {"opens": "never"}, {"revoked": "perhaps"}, {"event_id": None},
+    {"received_at": "2099-01-01T00:00:00Z"},
+], ids=str)
+def test_a_malformed_version_closes_its_window_and_no_other(settings, ledger, land, more):
+    land([title(1), title(2, "t2")], [window(1), window(2, title_id="t2"), window(3, market="de")])
+    launches.run(settings)
+    assert eligible(ledger) is None
+    land([], [window(4, **{"at": "2026-03-31T10:00:00Z"} | more)], "2026-03-31")
+    assert launches.run(settings)["malformed"] == 1
+    assert (eligible(ledger), eligible(ledger, "t2"), eligible(ledger, market="de")) == ("no_licence", None, None)
+    land([], [window(5, at="2026-04-01T01:00:00Z")], "2026-04-01")
+    launches.run(settings)
+    assert eligible(ledger) is None
+
+
+def test_a_late_malformed_version_never_undoes_a_newer_one(settings, ledger, land):
+    land([title(1, at="2026-03-31T10:00:00Z")], [window(1)], "2026-03-31")
+    launches.run(settings)
+    land([title(2, maturity="high", at="2026-03-30T10:00:00Z")], [], "2026-04-01")
+    assert launches.run(settings)["malformed"] == 1
+    assert eligible(ledger) is None
+
+
+def test_a_broken_source_closes_nothing_but_is_red_until_it_is_mended(settings, ledger, land):
+    """As the nightly ingest sees it: a column that changed its type must not empty every shelf. What is good enters."""
+    everything = [title(n, f"t{n}") for n in range(1, 22)]
+    land(everything, [window(n, title_id=f"t{n}") for n in range(1, 22)])
+    launches.run(settings)
+    broken = [title(100 + n, f"t{n}", maturity="PG", at="2026-03-31T10:00:00Z") for n in range(1, 22)]
+    land(broken, [window(100, revoked=True, at="2026-03-31T10:00:00Z")], "2026-03-31")
+    for _ in range(2):
+        with pytest.raises(MarqueeError, match=r"2026-03-31/titles: 21 of 21 records .*titles.jsonl, record 1: maturity"):
+            launches.run(settings)
+    assert (eligible(ledger, "t2"), eligible(ledger, "t1")) == (None, "no_licence")
+    land([row | {"maturity": 18} for row in broken], [], "2026-03-31")
+    launches.run(settings)
+    assert eligible(ledger, "t2", limit=16) == "above_maturity"
 
 
 @pytest.mark.parametrize("row", [
