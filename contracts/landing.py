@@ -20,6 +20,12 @@ FORMAT_VERSION = 1
 LONGEST_ID = 200
 """Characters of an `…_id`: the ledger's columns and Milvus's key hold as many."""
 
+TIMESTAMP = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?$"
+"""A timestamp as text. Spark's own cast takes a time without a day for today's, and four digits for a year."""
+
+YEARS = (1870, 9999)
+"""Of every timestamp, both included: from the first films to what every reader can still write as a date."""
+
 ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "list<string>"]
 
 

@@ -8,6 +8,7 @@ eligible. Intervals that were read whole are not read again.
 import json
 import logging
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ from contracts import clock
 from contracts.content import content_json
 from contracts.eligibility import FAR, Record
 from contracts.errors import MarqueeError
-from contracts.landing import LONGEST_ID, TABLES, Column, Interval, list_intervals, read_marker, table_files
+from contracts.landing import LONGEST_ID, TABLES, TIMESTAMP, Column, Interval, list_intervals, read_marker, table_files
 from contracts.settings import Settings
 from jobs.release import overlay
 from ledger import Ledger, open_ledger
@@ -102,7 +103,7 @@ def catch_up(settings: Settings, ledger: Ledger) -> dict[str, Any]:
             if cursor and cursor["signature"] == signature and (cursor["next_due"] is None or cursor["next_due"] > now):
                 continue
             reading = read_interval(interval, folder)
-        except (MarqueeError, pa.ArrowException, OSError, ValueError) as error:
+        except (MarqueeError, pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
             broken.append(f"{folder}: {str(error).splitlines()[0]}")
             continue
         due = [record for record in reading.records if record.known_at <= now]
@@ -165,7 +166,9 @@ def _content(row: Row) -> dict[str, Any] | None:
     try:
         for column in TABLES["titles"].columns:
             _check(row.get(column.name), column)
-        return content_json(row | {"launched_at": _moment(row, "launched_at", required=False)})
+        content = content_json(row | {"launched_at": _moment(row, "launched_at", required=False)})
+        json.dumps(content, ensure_ascii=False).encode()  # ValueError where it is not UTF-8
+        return content
     except (Malformed, ValueError, OverflowError):
         return None
 
@@ -197,13 +200,13 @@ def _licence(row: Row, times: _Times) -> Record:
 def _rows(path: Path, table: str) -> Iterator[Row]:
     """Rows of a Parquet or JSON Lines file; a line that is no JSON object is an empty row, so that it is counted."""
     if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8", errors="replace") as lines:
+        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
             yield from (_json_row(line) for line in lines if line.strip())
         return
     file = pq.ParquetFile(path)
     wanted = [c.name for c in TABLES[table].columns if c.name in file.schema_arrow.names]
     for batch in file.iter_batches(columns=wanted):
-        yield from _microseconds(batch).to_pylist()
+        yield from _records(_microseconds(batch))
 
 
 def _microseconds(batch: pa.RecordBatch) -> pa.Table:
@@ -214,10 +217,19 @@ def _microseconds(batch: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_batches([batch]).cast(schema, safe=False)
 
 
+def _records(rows: pa.Table) -> list[Row]:
+    """A row that Python cannot hold (a moment in the year 20261, text that is not UTF-8) is an empty one, so that it is counted."""
+    try:
+        return rows.to_pylist()
+    except (ValueError, OverflowError):
+        half = rows.num_rows // 2
+        return _records(rows.slice(0, half)) + _records(rows.slice(half)) if half else [{}]
+
+
 def _json_row(line: str) -> Row:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 
@@ -228,6 +240,10 @@ def _text(row: Row, name: str, longest: int = LONGEST_ID) -> str:
         value = str(value)
     if not isinstance(value, str) or not value.strip() or len(value) > longest:
         raise Malformed(name)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Malformed(name) from None
     return value
 
 
@@ -235,6 +251,8 @@ def _moment(row: Row, name: str, required: bool = True) -> datetime | None:
     value = row.get(name)
     if value is None and not required:
         return None
+    if isinstance(value, str) and not re.fullmatch(TIMESTAMP, value):
+        raise Malformed(name)
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -145,7 +145,7 @@ def test_the_declared_lag_stands_in_for_received_at(settings, ledger, land):
 @pytest.mark.parametrize("row", [
     "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, maturity=40), title(2, maturity="high"),
     title(2, maturity=True), title(2, valid_from="soon"), title(2, event_id=True), title(2, event_time=None), title(2, received_at=3),
-    title(2, title_id="x" * 300),
+    title(2, title_id="x" * 300), title(2, title_id="caf\ud800"), "[" * 5000, title(2, valid_from="20260330"),
 ], ids=str)
 def test_a_malformed_title_is_counted_and_left_out(settings, ledger, land, row):
     land([title(1), row], [window(1)])
@@ -179,6 +179,28 @@ def test_parquet_and_nanoseconds(settings, ledger, land):
     pq.write_table(table, settings.landing / "2026-03-30" / "titles" / "part-0.parquet")
     launches.run(settings)
     assert eligible(ledger) is None
+
+
+def test_a_moment_or_a_text_that_python_cannot_hold_spoils_its_record_only(settings, ledger, land):
+    land([title(1)], [window(1)])
+    moment = pa.array([1774864800_000000] * 3, pa.timestamp("us", tz="UTC"))
+    closes = pa.array([None, 577_239_000_000_000_000, None], pa.timestamp("us", tz="UTC"))
+    ids = pa.Array.from_buffers(pa.string(), 3, pa.array([b"l1", b"l2", b"caf\xe9"]).buffers())
+    table = pa.table({"event_id": ids, "event_time": moment, "title_id": ["t1", "t1", "t1"], "window_id": ["w1", "w1", "w1"],
+                      "market": ["nl", "nl", "nl"], "opens_at": moment, "closes_at": closes})
+    pq.write_table(table, settings.landing / "2026-03-30" / "licences.parquet")
+    assert launches.run(settings)["malformed"] == 2
+    assert eligible(ledger) is None
+
+
+def test_latin_1_spoils_its_line_only(settings, ledger, land):
+    land([title(1)], [window(1)])
+    with (settings.landing / "2026-03-30" / "titles.jsonl").open("ab") as file:
+        file.write(b"\n" + json.dumps(title(2, "caf#")).encode().replace(b"#", b"\xe9"))
+        file.write(b"\n" + json.dumps(title(3, "t3", synopsis="caf#")).encode().replace(b"#", b"\xe9"))
+    assert launches.run(settings)["malformed"] == 1
+    assert eligible(ledger, "t3") == "no_licence", "its maturity holds, and it gets no vector"
+    assert [r.content for r in ledger.eligibility_since(0) if r.title_id == "t3"] == [None]
 
 
 def test_a_corrupt_file_is_named_and_the_other_days_still_enter(settings, ledger, land):
