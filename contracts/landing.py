@@ -23,6 +23,8 @@ LONGEST_ID = 200
 TIMESTAMP = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?$"
 """A timestamp as text. Spark's own cast takes a time without a day for today's, and four digits for a year."""
 
+MARKET = r"^[A-Za-z0-9_]{1,32}$"
+
 YEARS = (1870, 9999)
 """Of every timestamp, both included: from the first films to what every reader can still write as a date."""
 
@@ -232,6 +234,12 @@ def read_marker(folder: Path) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def table_name(path: Path) -> str | None:
+    """The table that a file or a folder directly in an interval brings; None where nobody would read it."""
+    name = path.name if path.is_dir() else path.stem if path.suffix in FILE_TYPES else None
+    return name if name in TABLES else None
 
 
 def table_files(folder: Path, table: str) -> list[Path]:

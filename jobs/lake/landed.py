@@ -25,6 +25,7 @@ from contracts.landing import (
     FILE_TYPES,
     MARKER,
     TABLES,
+    TIMESTAMP,
     Column,
     ColumnType,
     Interval,
@@ -32,6 +33,7 @@ from contracts.landing import (
     nested_files,
     read_marker,
     table_files,
+    table_name,
 )
 
 SPARK_TYPES: dict[ColumnType, str] = {
@@ -56,7 +58,7 @@ def check_files(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")):
             continue
-        if path.name.split(".")[0] not in TABLES or not (path.is_dir() or path.suffix in FILE_TYPES):
+        if table_name(path) is None:
             raise UsageError(f"{path}: not a landing table; expected <table>.parquet, <table>.jsonl or a folder <table>/, "
                              f"where <table> is one of {', '.join(TABLES)}")
     for path in (path for name in TABLES for path in nested_files(folder, name)):
@@ -188,6 +190,10 @@ def _typed_text(column: Column, text: Expression) -> Expression:
     if column.type == "float":
         number = text.try_cast("double")
         return F.when(~F.isnan(number), number)
+    if column.type == "bool":
+        return F.when(text.isin("true", "false"), text == "true")
+    if column.type == "timestamp":
+        return F.when(text.rlike(TIMESTAMP), text.try_cast("timestamp"))
     return text.try_cast(SPARK_TYPES[column.type])
 
 

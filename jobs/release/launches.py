@@ -24,7 +24,17 @@ from contracts import clock
 from contracts.content import content_json
 from contracts.eligibility import FAR, Record
 from contracts.errors import MarqueeError
-from contracts.landing import LONGEST_ID, TABLES, TIMESTAMP, Column, Interval, list_intervals, read_marker, table_files
+from contracts.landing import (
+    LONGEST_ID,
+    MARKET,
+    TABLES,
+    TIMESTAMP,
+    Column,
+    Interval,
+    list_intervals,
+    read_marker,
+    table_files,
+)
 from contracts.settings import Settings
 from jobs.release import overlay
 from ledger import Ledger, open_ledger
@@ -190,8 +200,10 @@ def _check(value: Any, column: Column) -> None:
 
 def _licence(row: Row, times: _Times) -> Record:
     closes = _moment(row, "closes_at", required=False)
+    if not re.fullmatch(MARKET, _text(row, "market")):
+        raise Malformed("market")
     return Record(
-        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market", 32),
+        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market"),
         opens_at=_ceil(_moment(row, "opens_at")), closes_at=FAR if closes is None else math.floor(closes.timestamp()),
         revoked=_flag(row, "revoked"), key=f"licence:{_text(row, 'event_id')}", known_at=_ceil(times.known_at(row)),
     )
@@ -234,11 +246,11 @@ def _json_row(line: str) -> Row:
     return row if isinstance(row, dict) else {}
 
 
-def _text(row: Row, name: str, longest: int = LONGEST_ID) -> str:
+def _text(row: Row, name: str) -> str:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not value.strip() or len(value) > longest:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_ID:
         raise Malformed(name)
     try:
         value.encode()

@@ -25,13 +25,16 @@ from contracts.landing import (
     FILE_TYPES,
     LONGEST_ID,
     MARKER,
+    MARKET,
     TABLES,
+    YEARS,
     Interval,
     LandingTable,
     content_sha256,
     nested_files,
     read_marker,
     table_files,
+    table_name,
 )
 from jobs.sources.fits import cast_record, parsed, type_fits
 from jobs.sources.landing import ARROW_TYPES
@@ -41,9 +44,9 @@ TOLERATED_SHARE = 0.02
 
 TOLERATED_REPEATS = 0.2
 CLOCK_SKEW_SECONDS = 86_400
+DAY_MICROS = 86_400_000_000
 """The server's and the source's clock may differ: a record may be received so long before it says it happened."""
 
-MARKET_PATTERN = r"^[A-Za-z0-9_]{1,32}$"
 REQUESTS = ("erase", "clear_history", "do_not_personalise")
 MOST_NAMED = 5  # of one kind, in a message
 
@@ -106,7 +109,7 @@ def _check_folder(report: Report, folder: Path) -> None:
 def _is_interval(folder: Path) -> bool:
     if Interval.parse(folder.resolve().name) or (folder / MARKER).exists():
         return True
-    return any(_table_name(path) in TABLES for path in folder.iterdir())
+    return any(table_name(path) for path in folder.iterdir())
 
 
 def _check_root(report: Report, root: Path) -> list[tuple[Interval, Path]]:
@@ -167,16 +170,11 @@ def _check_names(report: Report, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")):
             continue
-        if _table_name(path) not in TABLES:
+        if table_name(path) is None:
             report.problems.append(f"{path}: not a table of the landing format; there are {', '.join(TABLES)}")
         elif path.is_dir():
             strays = [p for p in nested_files(folder, path.name) if p.suffix not in FILE_TYPES]
             report.problems += [f"{p}: neither .parquet nor .jsonl" for p in strays]
-
-
-def _table_name(path: Path) -> str:
-    """The table that a file or folder of an interval is for, or its whole name."""
-    return path.stem if path.suffix in FILE_TYPES and not path.is_dir() else path.name
 
 
 def _check_required_tables(report: Report, folder: Path, rows: dict[str, int], alone: bool, first: bool) -> None:
@@ -375,7 +373,7 @@ class _Findings:
                 note(out, f"{column.name} is outside {column.low:g} to {column.high:g}")
         if "market" in rows.column_names:
             market = rows["market"].cast(pa.string())
-            note(pc.invert(pc.match_substring_regex(market, MARKET_PATTERN)), "market is not 1 to 32 letters, digits or _")
+            note(pc.invert(pc.match_substring_regex(market, MARKET)), "market is not 1 to 32 letters, digits or _")
         if "request" in rows.column_names:
             note(pc.invert(pc.is_in(rows["request"].cast(pa.string()), pa.array(REQUESTS))), f"request is none of {', '.join(REQUESTS)}")
         self._times(table, rows, note)
@@ -396,6 +394,11 @@ class _Findings:
             note(received >= end, f"received_at is after {self.interval.name}: a record lands on the day on which it was received")
             note(received < start, f"received before {self.interval.name}: a record lands on the day on which it was received")
         note(received < happened - CLOCK_SKEW_SECONDS * 1_000_000, "received_at is more than a day before event_time")
+        first, end = _micros_of(date(YEARS[0], 1, 1)), _micros_of(date(YEARS[1], 12, 31)) + DAY_MICROS
+        for column in table.columns:
+            if column.type == "timestamp" and column.name in rows.column_names:
+                moments = _micros(rows[column.name])
+                note((moments < first) | (moments >= end), f"{column.name} is outside the years {YEARS[0]} to {YEARS[1]}")
         if {"opens_at", "closes_at"} <= set(rows.column_names):
             note(pc.less_equal(rows["closes_at"], rows["opens_at"]), NEVER_OPEN)
 

@@ -155,7 +155,7 @@ def test_a_malformed_title_is_counted_and_left_out(settings, ledger, land, row):
 
 
 @pytest.mark.parametrize("row", [
-    window(2, opens="never"), window(2, closes="x"), window(2, market=None), window(2, revoked="perhaps"), window(2, window_id=""),
+    window(2, opens="never"), window(2, closes="x"), window(2, market=None), window(2, market="n-l"), window(2, revoked="perhaps"), window(2, window_id=""),
 ], ids=str)
 def test_a_malformed_licence_opens_nothing(settings, ledger, land, row):
     land([title(1)], [row])

@@ -167,6 +167,8 @@ FOLDER_CASES = {
     "overlap": (lambda root: ((root / NIGHT.name).rename(root / "2026-03-03"), remark(root / "2026-03-03", first="2026-03-03", last="2026-03-03")),
                 "overlaps 2026-03-01..2026-03-03"),
     "unknown file": (lambda root: (history(root) / "films.parquet").write_text(""), "films.parquet: not a table of the landing format"),
+    "part of a table": (lambda root: (history(root) / "plays.part-2.parquet").write_text(""), "plays.part-2.parquet: not a table of the landing format"),
+    "table without a type": (lambda root: (history(root) / "skips").write_text(""), "skips: not a table of the landing format"),
     "file of another type": (lambda root: (history(root) / "plays" / "more.csv").write_text("a,b"), "more.csv: neither .parquet nor .jsonl"),
     "no titles": (lambda root: ((history(root) / "titles/part-0.parquet").unlink(), remark(history(root), tables={"licences": 1, "profiles": 1, "plays": 60})),
                   "has no titles (one row per version of a title"),
