@@ -6,7 +6,6 @@ Lines file, or a folder of them, a table, and `_landed.json` written last: its e
 
 import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -24,6 +23,9 @@ TIMESTAMP = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?$"
 """A timestamp as text. Spark's own cast takes a time without a day for today's, and four digits for a year."""
 
 MARKET = r"^[A-Za-z0-9_]{1,32}$"
+
+LONGEST_LAG = 10**9
+"""Seconds from event to receipt, thirty years: more is not meant."""
 
 YEARS = (1870, 9999)
 """Of every timestamp, both included: from the first films to what every reader can still write as a date."""
@@ -214,10 +216,11 @@ def read_marker(folder: Path) -> dict[str, Any]:
     """
     path = folder / MARKER
     try:
-        marker = json.loads(path.read_text())
+        marker = json.loads(path.read_text("utf-8-sig"))
+        json.dumps(marker, ensure_ascii=False).encode()  # ValueError where an escape is half a character
     except FileNotFoundError:
         raise UsageError(f"{path}: missing, so this interval is not complete; it is written last") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(marker, dict) or not isinstance(marker.get("tables"), dict):
         raise UsageError(f"{path}: has no `tables` with the rows of each table")
@@ -227,13 +230,13 @@ def read_marker(folder: Path) -> dict[str, Any]:
         if not _is_number(rows):
             raise UsageError(f"{path}: tables: {table} is {rows!r}, not a number of records")
     lag = marker.get("received_lag_seconds")
-    if not (lag is None or _is_number(lag)):
-        raise UsageError(f"{path}: received_lag_seconds is {lag!r}, not a number of seconds from 0")
+    if not (lag is None or _is_number(lag, LONGEST_LAG)):
+        raise UsageError(f"{path}: received_lag_seconds is {lag!r}, not a number of seconds from 0 to {LONGEST_LAG:,}")
     return marker
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def _is_number(value: Any, most: float = 2**62) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def table_name(path: Path) -> str | None:

@@ -212,7 +212,7 @@ def _licence(row: Row, times: _Times) -> Record:
 def _rows(path: Path, table: str) -> Iterator[Row]:
     """Rows of a Parquet or JSON Lines file; a line that is no JSON object is an empty row, so that it is counted."""
     if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             yield from (_json_row(line) for line in lines if line.strip())
         return
     file = pq.ParquetFile(path)

@@ -36,7 +36,7 @@ from contracts.landing import (
     table_files,
     table_name,
 )
-from jobs.sources.fits import cast_record, parsed, type_fits
+from jobs.sources.fits import cast_record, is_utf8, parsed, type_fits
 from jobs.sources.landing import ARROW_TYPES
 
 TOLERATED_SHARE = 0.02
@@ -252,7 +252,6 @@ class _Known:
 
 REPEATED = "event_id stands more than once"
 NEVER_OPEN = "closes_at is not after opens_at"
-UNREADABLE_LINE = "the line is not a JSON object"
 
 Locate = Callable[[int], str]
 """From a row of a batch to its place in the file."""
@@ -282,7 +281,7 @@ class _Findings:
                 event_days |= _days(rows)
         self._repeats(table, event_ids)
         self._empty_days(table, event_days)
-        return count + sum(n for (name, reason), n in self.bad.items() if name == table.name and reason == UNREADABLE_LINE)
+        return count
 
     def _parquet(self, table: LandingTable, path: Path) -> Iterator[tuple[pa.Table, Locate]]:
         """Batches of a Parquet file, or a problem."""
@@ -293,6 +292,7 @@ class _Findings:
             known = [c.name for c in table.columns if c.name in file.schema_arrow.names]
             start = 1
             for batch in file.iter_batches(batch_size=500_000, columns=known):
+                batch.validate(full=True)  # text is UTF-8
                 yield pa.Table.from_batches([batch]), lambda row, start=start: f"{path}, row {start + row}"
                 start += batch.num_rows
         except (pa.ArrowException, OSError) as error:
@@ -321,15 +321,17 @@ class _Findings:
         types = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in table.columns])
         records, numbers, broken = [], [], 0
         try:
-            with path.open(encoding="utf-8") as file:
+            with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
                 for number, line in enumerate(file, 1):
                     if not line.strip():
                         continue
                     record = parsed(line)
                     if record is None:
-                        self._bad(table.name, UNREADABLE_LINE, f"{path}, line {number}")
-                        continue
-                    values, reasons = cast_record(table, record)
+                        values, reasons = {}, ["the line is not a JSON object"]
+                    elif not is_utf8(record):
+                        values, reasons = {}, ["the line is not UTF-8"]
+                    else:
+                        values, reasons = cast_record(table, record)
                     for reason in reasons[:1]:
                         self._bad(table.name, reason, f"{path}, line {number}")
                     if reasons:
@@ -337,8 +339,8 @@ class _Findings:
                     else:
                         records.append(values)
                         numbers.append(number)
-        except (OSError, UnicodeDecodeError) as error:
-            self.problems.append(f"{path}: not readable as UTF-8 text ({error})")
+        except OSError as error:
+            self.problems.append(f"{path}: not readable ({error.strerror})")
             return
         if records:
             yield pa.Table.from_pylist(records, schema=types), lambda row: f"{path}, line {numbers[row]}"
@@ -452,7 +454,7 @@ def _ids(file: Path, key: str) -> set[str]:
     try:
         if file.suffix == ".parquet":
             return set(pq.read_table(file, columns=[key])[key].to_pylist())
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             return {str(record.get(key)) for line in lines if (record := parsed(line)) is not None}
     except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError):
         return set()

@@ -17,9 +17,18 @@ def parsed(line: str) -> dict[str, Any] | None:
     """The record of a line, or None where it is not a JSON object."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def is_utf8(record: dict[str, Any]) -> bool:
+    """No text in it has stray bytes (read with `surrogateescape`) or half a character, written as an escape."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def cast_record(table: LandingTable, record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -37,7 +37,10 @@ def test_an_interval_is_found_by_its_last_day(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    (None, "missing"), ("{", "not readable as JSON"), ("[]", "has no `tables`"),
+    (None, "missing"), ("{", "not readable as JSON"), ("[]", "has no `tables`"), ("[" * 5000, "not readable as JSON"),
+    ('{"tables": {"caf\\ud800": 1}, "format_version": 1}', "not readable as JSON"),
+    ('{"tables": {}, "format_version": 1, "received_lag_seconds": 1e300}', "not a number of seconds from 0 to 1,000,000,000"),
+    ('{"tables": {"plays": 1' + "0" * 400 + '}, "format_version": 1}', "not a number of records"),
     ('{"tables": {}, "format_version": 9}', "format_version is 9"),
 ])
 def test_a_bad_marker_says_what_is_wrong(tmp_path, text, message):

@@ -193,6 +193,14 @@ def test_a_moment_or_a_text_that_python_cannot_hold_spoils_its_record_only(setti
     assert eligible(ledger) is None
 
 
+def test_a_byte_order_mark_is_nothing(settings, ledger, land):
+    land([title(1)], [window(1)])
+    path = settings.landing / "2026-03-30" / "licences.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert launches.run(settings)["malformed"] == 0
+    assert eligible(ledger) is None
+
+
 def test_latin_1_spoils_its_line_only(settings, ledger, land):
     land([title(1)], [window(1)])
     with (settings.landing / "2026-03-30" / "titles.jsonl").open("ab") as file:

@@ -271,6 +271,23 @@ def test_bad_lines_are_named_by_their_number(root):
     assert any(f'{path}, line 4: plays: 1 record of 65: event_time is "noon", wanted timestamp' in p for p in problems), problems
 
 
+def test_lines_that_python_cannot_hold_are_named(root):
+    play = json.dumps({"event_id": "x", "event_time": "2026-03-04T10:00:00Z", "profile_id": "p1", "title_id": "t1", "note": "#"}).encode()
+    path = root / NIGHT.name / "plays" / "part-1.jsonl"
+    path.write_bytes(b"\n".join([b"\xef\xbb\xbf" + play, play.replace(b"#", b"\xe9"), play.replace(b"#", b"\\ud800"), b"[" * 5000]))
+    remark(root / NIGHT.name, tables={"plays": PLAYS + 4})
+    problems = check(root).problems
+    assert any(f"{path}, line 2: plays: 2 records of 64: the line is not UTF-8" in p for p in problems), problems
+    assert any(f"{path}, line 4: plays: 1 record of 64: the line is not a JSON object" in p for p in problems), problems
+    assert not any("line 1:" in p or "says" in p for p in problems), "a byte order mark is nothing"
+
+
+def test_text_of_a_parquet_file_that_is_not_utf_8_is_named(root):
+    ids = pa.Array.from_buffers(pa.string(), PLAYS, pa.array([b"caf\xe9"] * PLAYS).buffers())
+    path = rewrite(history(root), "plays", lambda rows: rows.set_column(rows.column_names.index("profile_id"), "profile_id", ids))
+    assert any(f"{path}: not a readable Parquet file (" in problem for problem in check(root).problems)
+
+
 def test_numbers_are_read_as_ingest_reads_them(root):
     """Whole numbers as ids, digits as text, and floats for integers with gaps are usual; NaN is no value."""
     rewrite(history(root), "titles", lambda rows: rows.append_column("year", pa.array([1999.0])))
