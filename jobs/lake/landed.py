@@ -176,9 +176,15 @@ def _from_lines(session: SparkSession, table: LandingTable, paths: list[str]) ->
     rows = rows.withColumn("_parsed", F.from_json("value", "map<string,string>"))
     text = {c.name: F.col("_parsed")[c.name] for c in table.columns}
     typed = {c.name: _typed_text(c, text[c.name]) for c in table.columns}
-    bad = [F.when(F.col("_parsed").isNull(), "(not JSON)")]
+    bad = [F.when(~F.is_valid_utf8("value") | _lone_surrogate("value"), "(not UTF-8)"), F.when(F.col("_parsed").isNull(), "(not JSON)")]
     bad += [F.when(text[c.name].isNotNull() & typed[c.name].isNull(), c.name) for c in table.columns if c.type != "string"]
-    return _select(rows, table, typed, F.col("value"), bad)
+    return _select(rows, table, typed, F.make_valid_utf8("value"), bad)
+
+
+def _lone_surrogate(line: str) -> Expression:
+    """Half a character, as a JSON escape: what is left when escaped backslashes and whole pairs are taken out."""
+    rest = F.regexp_replace(line, r"\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w", " ")
+    return rest.rlike(r"\\u[dD][89a-fA-F]")
 
 
 def _typed_text(column: Column, text: Expression) -> Expression:

@@ -50,7 +50,7 @@ def validate(frame: DataFrame, table: str, interval: Interval, known_titles: Dat
 def _shape_checks(table: str) -> list[Expression]:
     columns = TABLES[table].columns
     checks = [
-        F.when(F.col("_uncastable") == "(not JSON)", "not JSON"),
+        F.when(F.col("_uncastable").isin("(not JSON)", "(not UTF-8)"), F.regexp_extract("_uncastable", r"\((.*)\)", 1)),
         F.when(F.col("_uncastable").isNotNull(), F.concat(F.lit("wrong type: "), "_uncastable")),
     ]
     for column in columns:

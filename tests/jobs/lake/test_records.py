@@ -14,14 +14,19 @@ from tests.jobs.lake.landings import at, mark, write_parquet
 DAY = "2026-03-02"
 LICENCE = {"event_time": "2026-03-02T10:00:00Z", "window_id": "w1", "title_id": "t1", "market": "SE", "opens_at": "2026-03-01"}
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 GOOD = [
     {"revoked": True}, {"revoked": "false"}, {"revoked": None},
+    {"title_id": "\U0001f3ac \\ud800 \\"}, {"title_id": "caf\xe9"},
     {"closes_at": "9999-12-31T00:00:00Z"}, {"closes_at": "2026-04-01T02:00:00.123456+02:00"}, {"opens_at": "2026-03-01 00:00:00"},
 ]
 BAD = [
     ({"opens_at": "10:00:00"}, "wrong type: opens_at"),
     ({"closes_at": "202612"}, "wrong type: closes_at"),
     ({"event_time": "2026"}, "wrong type: event_time"),
+    ('{"title_id": "caf\xe9"}'.encode("latin-1"), "not UTF-8"),
+    ({"title_id": "caf\ud800"}, "not UTF-8"),
+    (b"[" * 5000, "not JSON"),
     ({"revoked": "yes"}, "wrong type: revoked"),
     ({"revoked": 1}, "wrong type: revoked"),
     ({"market": "S-E"}, "not 1 to 32 letters, digits and _: market"),
@@ -43,21 +48,20 @@ def folder(tmp_path):
 
 
 def reasons(session, folder) -> list[str | None]:
-    """Of each record of the licences, by event id."""
+    """Of each record of the licences, in their order."""
     interval = Interval.parse(folder.name)
     frame = landed.read_table(session, folder, "licences")
     rows = validate(fill_received_at(frame, interval, 0), "licences", interval)
-    return [row["_reason"] for row in rows.sort("event_id").select("_reason").collect()]
+    return [row["_reason"] for row in rows.select("_reason").collect()]
 
 
 def lines(*records: dict | bytes) -> bytes:
-    return b"".join(one if isinstance(one, bytes) else json.dumps({"event_id": f"l{n:02}"} | LICENCE | one).encode() + b"\n"
-                    for n, one in enumerate(records))
+    return b"\n".join(one if isinstance(one, bytes) else json.dumps({"event_id": f"l{n}"} | LICENCE | one).encode() for n, one in enumerate(records))
 
 
 def test_records_are_refused_with_their_reason_by_ingest_and_by_check(session, folder):
     path = folder / "licences.jsonl"
-    path.write_bytes(lines(*GOOD, *(record for record, _ in BAD)))
+    path.write_bytes(BYTE_ORDER_MARK + lines(*GOOD, *(record for record, _ in BAD)))
     assert reasons(session, folder) == [None] * len(GOOD) + [reason for _, reason in BAD]
     for record, _ in BAD:
         path.write_bytes(lines(record))
