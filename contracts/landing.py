@@ -253,9 +253,10 @@ def table_files(folder: Path, table: str) -> list[Path]:
 
 
 def nested_files(folder: Path, table: str) -> list[Path]:
-    """Every file below `<table>/`, whatever its type, sorted; hidden files are nobody's."""
-    nested = (folder / table).rglob("*") if (folder / table).is_dir() else ()
-    return sorted(f for f in nested if f.is_file() and not f.name.startswith((".", "_")))
+    """Every file below `<table>/`, whatever its type, sorted; names that begin with `.` or `_` are nobody's, with all below them."""
+    top = folder / table
+    nested = top.rglob("*") if top.is_dir() else ()
+    return sorted(f for f in nested if f.is_file() and not any(part.startswith((".", "_")) for part in f.relative_to(top).parts))
 
 
 def content_sha256(folder: Path) -> str:

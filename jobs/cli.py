@@ -38,6 +38,13 @@ def _day(text: str) -> str:
     raise UsageError(f"{text!r} is not a day; write YYYY-MM-DD")
 
 
+def _folder(text: str) -> Path:
+    """Nothing, as of a variable that is not set, is not the folder that one stands in."""
+    if not text:
+        raise UsageError("FOLDER is empty; name a folder")
+    return Path(text)
+
+
 Ds = Annotated[str, typer.Option("--ds", parser=_day, metavar="DAY", help="the night: last day of its landed interval, YYYY-MM-DD")]
 Release = Annotated[str, typer.Option("--release", help="release id")]
 ReleaseId = Annotated[str, typer.Argument(help="release id; `marquee release list` has them")]
@@ -70,7 +77,7 @@ def movielens(
 
 @land_app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(help="a landing root, or the folder of one landed interval")],
+    folder: Annotated[Path, typer.Argument(parser=_folder, metavar="FOLDER", help="a landing root, or the folder of one landed interval")],
     as_json: Json = False,
 ) -> None:
     """Say in plain words what is wrong or missing in a landed folder."""

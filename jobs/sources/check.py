@@ -6,6 +6,7 @@ repeats that would be dropped, columns nobody reads. Reads every row, with Arrow
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -116,8 +117,10 @@ def _check_root(report: Report, root: Path) -> list[tuple[Interval, Path]]:
     intervals = []
     for path in sorted(root.iterdir()):
         interval = Interval.parse(path.name)
-        if path.name.startswith("."):
+        if re.match(r"\.\d{4}-\d\d-\d\d", path.name):
             report.notes.append(f"{path}: left by an interrupted landing; it is not read and may be deleted")
+        elif path.name.startswith("."):
+            continue
         elif path.is_dir() and interval:
             intervals.append((interval, path))
         else:

@@ -51,7 +51,7 @@ def test_a_bad_marker_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_a_table_is_a_file_or_a_folder_of_files(tmp_path):
-    for name in ("plays.jsonl", "plays/event_day=2026-03-01/part-0.parquet", "plays/.hidden.parquet", "plays/readme.txt", "skips.parquet"):
+    for name in ("plays.jsonl", "plays/event_day=2026-03-01/part-0.parquet", "plays/.hidden.parquet", "plays/_temporary/0/part-0.parquet", "plays/.spark/part-0.parquet", "plays/readme.txt", "skips.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     assert [str(p.relative_to(tmp_path)) for p in table_files(tmp_path, "plays")] == [

@@ -33,6 +33,11 @@ def test_the_commands_of_a_night_were_looked_at():
     assert {("ingest",), ("warehouse",), ("examples",), ("materialise",), ("release", "begin")} <= set(NIGHTLY)
 
 
+def test_no_folder_is_not_the_current_one():
+    done = CliRunner().invoke(cli.app, ["land", "check", ""])
+    assert isinstance(done.exception, UsageError), done.output
+
+
 def test_a_seed_below_zero_is_refused():
     done = CliRunner().invoke(cli.app, ["land", "world", "--seed", "-1"])
     assert done.exit_code == 2

@@ -198,6 +198,13 @@ def test_what_an_interrupted_landing_left_is_a_note(root):
     assert "left by an interrupted landing" in report.notes[0]
 
 
+def test_a_hidden_folder_that_no_landing_left_is_nobodys(root):
+    (root / ".git").mkdir()
+    report = check(root)
+    assert report.ok
+    assert report.notes == []
+
+
 # --- columns and rows ---------------------------------------------------------------------------------------------
 
 ROW_CASES = {
