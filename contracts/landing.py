@@ -6,7 +6,6 @@ Lines file, or a folder of them, a table, and `_landed.json` written last: its e
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +29,17 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 MOST_QUARANTINED = 0.5
 FEW = 20
 """A table of which more is bad, and no longer a few, has not single bad records: its source is broken."""
+
+TIMESTAMP = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?)?$"
+"""A timestamp as text. Spark's own cast takes a time without a day for today's, and four digits for a year."""
+
+MARKET = r"^[A-Za-z0-9_]{1,32}$"
+
+LONGEST_LAG = 10**9
+"""Seconds from event to receipt, thirty years: more is not meant."""
+
+YEARS = (1870, 9999)
+"""Of every timestamp, both included: from the first films to what every reader can still write as a date."""
 
 ColumnType = Literal["string", "int", "float", "bool", "timestamp", "date", "list<string>"]
 
@@ -217,10 +227,11 @@ def read_marker(folder: Path) -> dict[str, Any]:
     """
     path = folder / MARKER
     try:
-        marker = json.loads(path.read_text())
+        marker = json.loads(path.read_text("utf-8-sig"))
+        json.dumps(marker, ensure_ascii=False).encode()  # ValueError where an escape is half a character
     except FileNotFoundError:
         raise UsageError(f"{path}: missing, so this interval is not complete; it is written last") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(marker, dict) or not isinstance(marker.get("tables"), dict):
         raise UsageError(f"{path}: has no `tables` with the rows of each table")
@@ -230,13 +241,19 @@ def read_marker(folder: Path) -> dict[str, Any]:
         if not _is_number(rows):
             raise UsageError(f"{path}: tables: {table} is {rows!r}, not a number of records")
     lag = marker.get("received_lag_seconds")
-    if not (lag is None or _is_number(lag)):
-        raise UsageError(f"{path}: received_lag_seconds is {lag!r}, not a number of seconds from 0")
+    if not (lag is None or _is_number(lag, LONGEST_LAG)):
+        raise UsageError(f"{path}: received_lag_seconds is {lag!r}, not a number of seconds from 0 to {LONGEST_LAG:,}")
     return marker
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def _is_number(value: Any, most: float = 2**62) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def table_name(path: Path) -> str | None:
+    """The table that a file or a folder directly in an interval brings; None where nobody would read it."""
+    name = path.name if path.is_dir() else path.stem if path.suffix in FILE_TYPES else None
+    return name if name in TABLES else None
 
 
 def table_files(folder: Path, table: str) -> list[Path]:
@@ -247,9 +264,10 @@ def table_files(folder: Path, table: str) -> list[Path]:
 
 
 def nested_files(folder: Path, table: str) -> list[Path]:
-    """Every file below `<table>/`, whatever its type, sorted; hidden files are nobody's."""
-    nested = (folder / table).rglob("*") if (folder / table).is_dir() else ()
-    return sorted(f for f in nested if f.is_file() and not f.name.startswith((".", "_")))
+    """Every file below `<table>/`, whatever its type, sorted; names that begin with `.` or `_` are nobody's, with all below them."""
+    top = folder / table
+    nested = top.rglob("*") if top.is_dir() else ()
+    return sorted(f for f in nested if f.is_file() and not any(part.startswith((".", "_")) for part in f.relative_to(top).parts))
 
 
 def content_sha256(folder: Path, tables: Iterable[str] = tuple(TABLES)) -> str:

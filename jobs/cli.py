@@ -5,6 +5,7 @@ Imports of the steps stand inside the commands, so that `marquee --help` does no
 """
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,27 @@ app.add_typer(land_app, name="land")
 app.add_typer(lake_app, name="lake")
 app.add_typer(release_app, name="release")
 
-Ds = Annotated[str, typer.Option("--ds", help="the night: last day of its landed interval, YYYY-MM-DD")]
+
+def _day(text: str) -> str:
+    """A day is written in one way: it names folders, tags and releases."""
+    try:
+        if str(date.fromisoformat(text)) == text:
+            return text
+    except ValueError:
+        pass
+    raise UsageError(f"{text!r} is not a day; write YYYY-MM-DD")
+
+
+def _folder(text: str) -> Path:
+    """Nothing, as of a variable that is not set, is not the folder that one stands in."""
+    if not text:
+        raise UsageError("FOLDER is empty; name a folder")
+    return Path(text)
+
+
+Ds = Annotated[str, typer.Option("--ds", parser=_day, metavar="DAY", help="the night: last day of its landed interval, YYYY-MM-DD")]
 Release = Annotated[str, typer.Option("--release", help="release id")]
+ReleaseId = Annotated[str, typer.Argument(help="release id; `marquee release list` has them")]
 Json = Annotated[bool, typer.Option("--json", help="one line of JSON for machines")]
 
 
@@ -36,7 +56,7 @@ Json = Annotated[bool, typer.Option("--json", help="one line of JSON for machine
 @land_app.command()
 def world(
     recipe: Annotated[str | None, typer.Option(help="nano, demo or large; default: the home's, or demo")] = None,
-    seed: Annotated[int | None, typer.Option(help="default: the home's, or 7")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="default: the home's, or 7")] = None,
     next_day: Annotated[bool, typer.Option("--next", help="land the day after the last landed one, shown by the live release")] = False,
 ) -> None:
     """Simulate a streaming service: history and the next day, or one more day."""
@@ -47,7 +67,7 @@ def world(
 @land_app.command()
 def movielens(
     data: Annotated[Path, typer.Argument(help="folder with ratings.dat … (ml-1m) or ratings.csv … (ml-latest-small)")],
-    as_of: Annotated[str | None, typer.Option(help="today, YYYY-MM-DD; default: 95th percentile of events")] = None,
+    as_of: Annotated[str | None, typer.Option(parser=_day, metavar="DAY", help="today, YYYY-MM-DD; default: 95th percentile of events")] = None,
     next_day: Annotated[bool, typer.Option("--next", help="land the span after the last landed one")] = False,
 ) -> None:
     """Land MovieLens in GroupLens' own layout."""
@@ -56,7 +76,10 @@ def movielens(
 
 
 @land_app.command()
-def check(folder: Path, as_json: Json = False) -> None:
+def check(
+    folder: Annotated[Path, typer.Argument(parser=_folder, metavar="FOLDER", help="a landing root, or the folder of one landed interval")],
+    as_json: Json = False,
+) -> None:
     """Say in plain words what is wrong or missing in a landed folder."""
     from jobs.sources import check as step
     report = step.check(folder)
@@ -112,7 +135,7 @@ def materialise(ds: Ds) -> None:
 
 @app.command("live-quality")
 def live_quality(
-    ds: Annotated[str | None, typer.Option("--ds", help="the night that has landed; without it: every night that was measured")] = None,
+    ds: Annotated[str | None, typer.Option("--ds", parser=_day, metavar="DAY", help="the night that has landed; without it: every night that was measured")] = None,
     as_json: Json = False,
 ) -> None:
     """Score what is live on the day that landed, before anything learns from it; kept in the ledger, plotted."""
@@ -299,14 +322,18 @@ def list_releases(as_json: Json = False) -> None:
 
 
 @release_app.command()
-def show(release: str, as_json: Json = False) -> None:
+def show(release: ReleaseId, as_json: Json = False) -> None:
     """One release: digests, gates, provenance, and who did what when and why."""
     from jobs.release import inspect as step
     print(step.show(load(), release, as_json))
 
 
 @release_app.command()
-def diff(one: str, other: str, as_json: Json = False) -> None:
+def diff(
+    one: Annotated[str, typer.Argument(help="release id")],
+    other: Annotated[str, typer.Argument(help="release id, to compare with it")],
+    as_json: Json = False,
+) -> None:
     """What differs between two releases: data, code, recipe, files, figures."""
     from jobs.release import inspect as step
     print(step.diff(load(), one, other, as_json))
@@ -314,7 +341,7 @@ def diff(one: str, other: str, as_json: Json = False) -> None:
 
 @release_app.command()
 def rebuild(
-    release: str,
+    release: ReleaseId,
     keep: Annotated[bool, typer.Option("--keep", help="leave the rebuilt files in place")] = False,
     as_json: Json = False,
 ) -> None:

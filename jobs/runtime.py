@@ -2,10 +2,14 @@
 checks that come before any work.
 """
 
+import fcntl
+import functools
 import json
 import logging
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from contracts.errors import UsageError
@@ -43,3 +47,27 @@ def require_free_disk(settings: Settings) -> None:
             f"only {free:.1f} GB free at {settings.home}; this job asks for {settings.min_free_gb} GB "
             "(MARQUEE_MIN_FREE_GB). Free some space"
         )
+
+
+def alone(job: str) -> Callable:
+    """Decorates a job's `run(settings, …)`: one at a time in a home, since a second would take the first's traces for
+    those of a crash. Raises UsageError at once where one is at work; the kernel lets go of the lock however a run ends."""
+
+    def decorate(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        @functools.wraps(run)
+        def locked(settings: Settings, *args: Any, **named: Any) -> dict[str, Any]:
+            settings.lake.mkdir(parents=True, exist_ok=True)
+            with (settings.lake / f".{job}.lock").open("a+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    raise UsageError(f"another {job} (pid {file.read()}) is running on this home; try again when it has ended") from None
+                file.truncate(0)
+                file.write(str(os.getpid()))
+                file.flush()
+                return run(settings, *args, **named)
+
+        return locked
+
+    return decorate

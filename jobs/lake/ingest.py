@@ -89,6 +89,7 @@ class Judged:
         return f"{self.quarantined} of {self.landed} records cannot be used, {count} of them: {reason}"
 
 
+@runtime.alone("ingest")
 def run(settings: Settings, ds: str) -> dict[str, Any]:
     """Publishes every landed interval up to `ds` that is not published yet, in order; returns counts per table.
 

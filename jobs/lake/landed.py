@@ -25,6 +25,7 @@ from contracts.landing import (
     FILE_TYPES,
     MARKER,
     TABLES,
+    TIMESTAMP,
     Column,
     ColumnType,
     Interval,
@@ -32,6 +33,7 @@ from contracts.landing import (
     nested_files,
     read_marker,
     table_files,
+    table_name,
 )
 
 SPARK_TYPES: dict[ColumnType, str] = {
@@ -56,7 +58,7 @@ def check_files(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")):
             continue
-        if path.name.split(".")[0] not in TABLES or not (path.is_dir() or path.suffix in FILE_TYPES):
+        if table_name(path) is None:
             raise UsageError(f"{path}: not a landing table; expected <table>.parquet, <table>.jsonl or a folder <table>/, "
                              f"where <table> is one of {', '.join(TABLES)}")
     for path in (path for name in TABLES for path in nested_files(folder, name)):
@@ -174,9 +176,15 @@ def _from_lines(session: SparkSession, table: LandingTable, paths: list[str]) ->
     rows = rows.withColumn("_parsed", F.from_json("value", "map<string,string>"))
     text = {c.name: F.col("_parsed")[c.name] for c in table.columns}
     typed = {c.name: _typed_text(c, text[c.name]) for c in table.columns}
-    bad = [F.when(F.col("_parsed").isNull(), "(not JSON)")]
+    bad = [F.when(~F.is_valid_utf8("value") | _lone_surrogate("value"), "(not UTF-8)"), F.when(F.col("_parsed").isNull(), "(not JSON)")]
     bad += [F.when(text[c.name].isNotNull() & typed[c.name].isNull(), c.name) for c in table.columns if c.type != "string"]
-    return _select(rows, table, typed, F.col("value"), bad)
+    return _select(rows, table, typed, F.make_valid_utf8("value"), bad)
+
+
+def _lone_surrogate(line: str) -> Expression:
+    """Half a character, as a JSON escape: what is left when escaped backslashes and whole pairs are taken out."""
+    rest = F.regexp_replace(line, r"\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w", " ")
+    return rest.rlike(r"\\u[dD][89a-fA-F]")
 
 
 def _typed_text(column: Column, text: Expression) -> Expression:
@@ -188,6 +196,10 @@ def _typed_text(column: Column, text: Expression) -> Expression:
     if column.type == "float":
         number = text.try_cast("double")
         return F.when(~F.isnan(number), number)
+    if column.type == "bool":
+        return F.when(text.isin("true", "false"), text == "true")
+    if column.type == "timestamp":
+        return F.when(text.rlike(TIMESTAMP), text.try_cast("timestamp"))
     return text.try_cast(SPARK_TYPES[column.type])
 
 

@@ -34,6 +34,7 @@ NEVER = "timestamp '1970-01-01 00:00:00'"
 DAY_SECONDS = 86400
 
 
+@runtime.alone("tidy")
 def run(settings: Settings, keep_days: float = KEEP_DAYS) -> dict[str, Any]:
     """Counts of what was done; again: nothing. `keep_days` is the age under which a snapshot stays, whatever names it.
 

@@ -9,11 +9,10 @@ from pyspark.sql import Column as Expression
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from contracts.landing import CLOCK_SKEW, EARLIEST, LONGEST_ID, TABLES, Interval
+from contracts.landing import CLOCK_SKEW, EARLIEST, LONGEST_ID, MARKET, TABLES, YEARS, Interval
 
 NEEDS_KNOWN_TITLE = ("impressions", "plays", "skips", "ratings")
 PRIVACY_REQUESTS = ("erase", "clear_history", "do_not_personalise")
-MARKET = r"^[A-Za-z0-9_]{1,32}$"
 
 
 def interval_end(interval: Interval) -> datetime:
@@ -34,7 +33,7 @@ def fill_received_at(frame: DataFrame, interval: Interval, lag_seconds: float) -
 def validate(frame: DataFrame, table: str, interval: Interval, known_titles: DataFrame | None = None) -> DataFrame:
     """Adds `_reason`. `known_titles` (title_id, unique) are the titles known by the end of the interval; None skips
     that check."""
-    checks = [*_shape_checks(table), *_time_checks(interval), *_table_checks(table)]
+    checks = [*_shape_checks(table), *_time_checks(table, interval), *_table_checks(table)]
     if table in NEEDS_KNOWN_TITLE and known_titles is not None:
         marked = F.broadcast(known_titles.select("title_id", F.lit(True).alias("_known")))
         frame = frame.join(marked, "title_id", "left")
@@ -45,7 +44,7 @@ def validate(frame: DataFrame, table: str, interval: Interval, known_titles: Dat
 def _shape_checks(table: str) -> list[Expression]:
     columns = TABLES[table].columns
     checks = [
-        F.when(F.col("_uncastable") == "(not JSON)", "not JSON"),
+        F.when(F.col("_uncastable").isin("(not JSON)", "(not UTF-8)"), F.regexp_extract("_uncastable", r"\((.*)\)", 1)),
         F.when(F.col("_uncastable").isNotNull(), F.concat(F.lit("wrong type: "), "_uncastable")),
     ]
     for column in columns:
@@ -62,7 +61,7 @@ def _shape_checks(table: str) -> list[Expression]:
     return checks
 
 
-def _time_checks(interval: Interval) -> list[Expression]:
+def _time_checks(table: str, interval: Interval) -> list[Expression]:
     end = F.lit(interval_end(interval))
     return [
         F.when(F.col("event_time") < F.lit(EARLIEST), f"before {EARLIEST.year}: event_time"),
@@ -70,6 +69,8 @@ def _time_checks(interval: Interval) -> list[Expression]:
         F.when(F.col("received_at") >= end, "in the future: received_at"),
         F.when(F.col("received_at") < F.col("event_time") - F.expr(f"interval {CLOCK_SKEW.days} day"),
                "received before it happened: received_at"),
+        *(F.when(~F.year(c.name).between(*YEARS), f"outside the years {YEARS[0]} to {YEARS[1]}: {c.name}")
+          for c in TABLES[table].columns if c.type == "timestamp"),
     ]
 
 

@@ -44,6 +44,7 @@ class Inputs:
         return asdict(self)
 
 
+@runtime.alone("warehouse")
 def run(settings: Settings, ds: str) -> dict[str, Any]:
     """Builds, tests, tags and hashes the marts of night `ds`; returns rows per mart, and how it was built.
 

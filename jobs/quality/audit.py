@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from contracts.errors import MarqueeError
-from contracts.landing import FEW, MOST_QUARANTINED, TABLES, Interval
-from jobs.lake.validate import MARKET, PRIVACY_REQUESTS, interval_end
+from contracts.landing import FEW, MARKET, MOST_QUARANTINED, TABLES, Interval
+from jobs.lake.validate import PRIVACY_REQUESTS, interval_end
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,7 @@ not read again.
 import json
 import logging
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -30,8 +31,10 @@ from contracts.landing import (
     EARLIEST,
     FEW,
     LONGEST_ID,
+    MARKET,
     MOST_QUARANTINED,
     TABLES,
+    TIMESTAMP,
     Column,
     Interval,
     content_sha256,
@@ -124,7 +127,7 @@ def catch_up(settings: Settings, ledger: Ledger) -> dict[str, Any]:
             if cursor and cursor["signature"] == signature and (cursor["next_due"] is None or cursor["next_due"] > now):
                 continue
             reading = read_interval(interval, folder)
-        except (MarqueeError, pa.ArrowException, OSError, ValueError) as error:
+        except (MarqueeError, pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
             broken.append(f"{folder}: {str(error).splitlines()[0]}")
             continue
         due = [record for record in reading.records if record.known_at <= now]
@@ -228,7 +231,9 @@ def _content(row: Row) -> dict[str, Any] | None:
     try:
         for column in TABLES["titles"].columns:
             _check(row.get(column.name), column)
-        return content_json(row | {"launched_at": _moment(row, "launched_at", required=False)})
+        content = content_json(row | {"launched_at": _moment(row, "launched_at", required=False)})
+        json.dumps(content, ensure_ascii=False).encode()  # ValueError where it is not UTF-8
+        return content
     except (Malformed, ValueError, OverflowError):
         return None
 
@@ -251,7 +256,7 @@ def _check(value: Any, column: Column) -> None:
 def _licence(row: Row, times: _Times) -> tuple[_Place, Record]:
     place, closes = times.place(row), _moment(row, "closes_at", required=False)
     return place, Record(
-        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_text(row, "market", 32),
+        0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_market(row),
         opens_at=_ceil(_moment(row, "opens_at")), closes_at=FAR if closes is None else math.floor(closes.timestamp()),
         revoked=_flag(row, "revoked"), key=f"licence:{place.event_id}", known_at=_ceil(place.known_at),
     )
@@ -271,7 +276,7 @@ def _closure(table: str, row: Row, times: _Times) -> list[tuple[_Place, Record]]
         title_id = _text(row, "title_id")
         if table == "titles":
             return [(place, Record(0, "title", title_id, maturity=None, **common))]
-        return [(place, Record(0, "licence", title_id, window_id=_text(row, "window_id"), market=_text(row, "market", 32),
+        return [(place, Record(0, "licence", title_id, window_id=_text(row, "window_id"), market=_market(row),
                                revoked=True, **common))]
     except Malformed:
         return []
@@ -281,12 +286,12 @@ def _rows(path: Path, table: str) -> Iterator[tuple[int, Row]]:
     """Rows of a Parquet or JSON Lines file, numbered from 1 (lines, where it has any); a line that is no JSON object is an
     empty row, so that it is counted."""
     if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8", errors="replace") as lines:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             yield from ((number, _json_row(line)) for number, line in enumerate(lines, 1) if line.strip())
         return
     file = pq.ParquetFile(path)
     wanted = [c.name for c in TABLES[table].columns if c.name in file.schema_arrow.names]
-    batches = (_microseconds(batch).to_pylist() for batch in file.iter_batches(columns=wanted))
+    batches = (_records(_microseconds(batch)) for batch in file.iter_batches(columns=wanted))
     yield from enumerate(chain.from_iterable(batches), 1)
 
 
@@ -298,27 +303,49 @@ def _microseconds(batch: pa.RecordBatch) -> pa.Table:
     return pa.Table.from_batches([batch]).cast(schema, safe=False)
 
 
+def _records(rows: pa.Table) -> list[Row]:
+    """A row that Python cannot hold (a moment in the year 20261, text that is not UTF-8) is an empty one, so that it is counted."""
+    try:
+        return rows.to_pylist()
+    except (ValueError, OverflowError):
+        half = rows.num_rows // 2
+        return _records(rows.slice(0, half)) + _records(rows.slice(half)) if half else [{}]
+
+
 def _json_row(line: str) -> Row:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return row if isinstance(row, dict) else {}
 
 
-def _text(row: Row, name: str, longest: int = LONGEST_ID) -> str:
+def _text(row: Row, name: str) -> str:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not value.strip() or len(value) > longest:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_ID:
         raise Malformed(name)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Malformed(name) from None
     return value
+
+
+def _market(row: Row) -> str:
+    market = _text(row, "market")
+    if not re.fullmatch(MARKET, market):
+        raise Malformed("market")
+    return market
 
 
 def _moment(row: Row, name: str, required: bool = True) -> datetime | None:
     value = row.get(name)
     if value is None and not required:
         return None
+    if isinstance(value, str) and not re.fullmatch(TIMESTAMP, value):
+        raise Malformed(name)
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

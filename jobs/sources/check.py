@@ -6,6 +6,7 @@ repeats that would be dropped, columns nobody reads. Reads every row, with Arrow
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,15 +26,18 @@ from contracts.landing import (
     FILE_TYPES,
     LONGEST_ID,
     MARKER,
+    MARKET,
     TABLES,
+    YEARS,
     Interval,
     LandingTable,
     content_sha256,
     nested_files,
     read_marker,
     table_files,
+    table_name,
 )
-from jobs.sources.fits import cast_record, parsed, type_fits
+from jobs.sources.fits import cast_record, is_utf8, parsed, type_fits
 from jobs.sources.landing import ARROW_TYPES
 
 TOLERATED_SHARE = 0.02
@@ -41,9 +45,9 @@ TOLERATED_SHARE = 0.02
 
 TOLERATED_REPEATS = 0.2
 CLOCK_SKEW_SECONDS = 86_400
+DAY_MICROS = 86_400_000_000
 """The server's and the source's clock may differ: a record may be received so long before it says it happened."""
 
-MARKET_PATTERN = r"^[A-Za-z0-9_]{1,32}$"
 REQUESTS = ("erase", "clear_history", "do_not_personalise")
 MOST_NAMED = 5  # of one kind, in a message
 
@@ -106,15 +110,17 @@ def _check_folder(report: Report, folder: Path) -> None:
 def _is_interval(folder: Path) -> bool:
     if Interval.parse(folder.resolve().name) or (folder / MARKER).exists():
         return True
-    return any(_table_name(path) in TABLES for path in folder.iterdir())
+    return any(table_name(path) for path in folder.iterdir())
 
 
 def _check_root(report: Report, root: Path) -> list[tuple[Interval, Path]]:
     intervals = []
     for path in sorted(root.iterdir()):
         interval = Interval.parse(path.name)
-        if path.name.startswith("."):
+        if re.match(r"\.\d{4}-\d\d-\d\d", path.name):
             report.notes.append(f"{path}: left by an interrupted landing; it is not read and may be deleted")
+        elif path.name.startswith("."):
+            continue
         elif path.is_dir() and interval:
             intervals.append((interval, path))
         else:
@@ -167,16 +173,11 @@ def _check_names(report: Report, folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")):
             continue
-        if _table_name(path) not in TABLES:
+        if table_name(path) is None:
             report.problems.append(f"{path}: not a table of the landing format; there are {', '.join(TABLES)}")
         elif path.is_dir():
             strays = [p for p in nested_files(folder, path.name) if p.suffix not in FILE_TYPES]
             report.problems += [f"{p}: neither .parquet nor .jsonl" for p in strays]
-
-
-def _table_name(path: Path) -> str:
-    """The table that a file or folder of an interval is for, or its whole name."""
-    return path.stem if path.suffix in FILE_TYPES and not path.is_dir() else path.name
 
 
 def _check_required_tables(report: Report, folder: Path, rows: dict[str, int], alone: bool, first: bool) -> None:
@@ -254,7 +255,6 @@ class _Known:
 
 REPEATED = "event_id stands more than once"
 NEVER_OPEN = "closes_at is not after opens_at"
-UNREADABLE_LINE = "the line is not a JSON object"
 
 Locate = Callable[[int], str]
 """From a row of a batch to its place in the file."""
@@ -284,7 +284,7 @@ class _Findings:
                 event_days |= _days(rows)
         self._repeats(table, event_ids)
         self._empty_days(table, event_days)
-        return count + sum(n for (name, reason), n in self.bad.items() if name == table.name and reason == UNREADABLE_LINE)
+        return count
 
     def _parquet(self, table: LandingTable, path: Path) -> Iterator[tuple[pa.Table, Locate]]:
         """Batches of a Parquet file, or a problem."""
@@ -295,6 +295,7 @@ class _Findings:
             known = [c.name for c in table.columns if c.name in file.schema_arrow.names]
             start = 1
             for batch in file.iter_batches(batch_size=500_000, columns=known):
+                batch.validate(full=True)  # text is UTF-8
                 yield pa.Table.from_batches([batch]), lambda row, start=start: f"{path}, row {start + row}"
                 start += batch.num_rows
         except (pa.ArrowException, OSError) as error:
@@ -323,15 +324,17 @@ class _Findings:
         types = pa.schema([(c.name, ARROW_TYPES[c.type]) for c in table.columns])
         records, numbers, broken = [], [], 0
         try:
-            with path.open(encoding="utf-8") as file:
+            with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
                 for number, line in enumerate(file, 1):
                     if not line.strip():
                         continue
                     record = parsed(line)
                     if record is None:
-                        self._bad(table.name, UNREADABLE_LINE, f"{path}, line {number}")
-                        continue
-                    values, reasons = cast_record(table, record)
+                        values, reasons = {}, ["the line is not a JSON object"]
+                    elif not is_utf8(record):
+                        values, reasons = {}, ["the line is not UTF-8"]
+                    else:
+                        values, reasons = cast_record(table, record)
                     for reason in reasons[:1]:
                         self._bad(table.name, reason, f"{path}, line {number}")
                     if reasons:
@@ -339,8 +342,8 @@ class _Findings:
                     else:
                         records.append(values)
                         numbers.append(number)
-        except (OSError, UnicodeDecodeError) as error:
-            self.problems.append(f"{path}: not readable as UTF-8 text ({error})")
+        except OSError as error:
+            self.problems.append(f"{path}: not readable ({error.strerror})")
             return
         if records:
             yield pa.Table.from_pylist(records, schema=types), lambda row: f"{path}, line {numbers[row]}"
@@ -375,7 +378,7 @@ class _Findings:
                 note(out, f"{column.name} is outside {column.low:g} to {column.high:g}")
         if "market" in rows.column_names:
             market = rows["market"].cast(pa.string())
-            note(pc.invert(pc.match_substring_regex(market, MARKET_PATTERN)), "market is not 1 to 32 letters, digits or _")
+            note(pc.invert(pc.match_substring_regex(market, MARKET)), "market is not 1 to 32 letters, digits or _")
         if "request" in rows.column_names:
             note(pc.invert(pc.is_in(rows["request"].cast(pa.string()), pa.array(REQUESTS))), f"request is none of {', '.join(REQUESTS)}")
         self._times(table, rows, note)
@@ -396,6 +399,11 @@ class _Findings:
             note(received >= end, f"received_at is after {self.interval.name}: a record lands on the day on which it was received")
             note(received < start, f"received before {self.interval.name}: a record lands on the day on which it was received")
         note(received < happened - CLOCK_SKEW_SECONDS * 1_000_000, "received_at is more than a day before event_time")
+        first, end = _micros_of(date(YEARS[0], 1, 1)), _micros_of(date(YEARS[1], 12, 31)) + DAY_MICROS
+        for column in table.columns:
+            if column.type == "timestamp" and column.name in rows.column_names:
+                moments = _micros(rows[column.name])
+                note((moments < first) | (moments >= end), f"{column.name} is outside the years {YEARS[0]} to {YEARS[1]}")
         if {"opens_at", "closes_at"} <= set(rows.column_names):
             note(pc.less_equal(rows["closes_at"], rows["opens_at"]), NEVER_OPEN)
 
@@ -449,7 +457,7 @@ def _ids(file: Path, key: str) -> set[str]:
     try:
         if file.suffix == ".parquet":
             return set(pq.read_table(file, columns=[key])[key].to_pylist())
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig", errors="surrogateescape") as lines:
             return {str(record.get(key)) for line in lines if (record := parsed(line)) is not None}
     except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError):
         return set()

@@ -4,21 +4,31 @@ a record of a JSON Lines file.
 
 import json
 import math
+import re
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from contracts.landing import Column, LandingTable
+from contracts.landing import TIMESTAMP, Column, LandingTable
 
 
 def parsed(line: str) -> dict[str, Any] | None:
     """The record of a line, or None where it is not a JSON object."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def is_utf8(record: dict[str, Any]) -> bool:
+    """No text in it has stray bytes (read with `surrogateescape`) or half a character, written as an escape."""
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def cast_record(table: LandingTable, record: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -38,16 +48,20 @@ def cast_record(table: LandingTable, record: dict[str, Any]) -> tuple[dict[str, 
 
 
 def _cast_value(column: Column, value: Any) -> Any:
-    """ValueError or TypeError where a JSON value is not of the column's type. Digits as text are a number, and a whole
-    number is an id: ingest and the eligibility log read both so."""
+    """ValueError or TypeError where a JSON value is not of the column's type. Digits as text are a number, `true` as
+    text is one, and a whole number is an id: ingest and the eligibility log read both so."""
     kind = column.type
     if kind == "timestamp":
+        if not re.fullmatch(TIMESTAMP, value):
+            raise ValueError(value)
         moment = datetime.fromisoformat(value)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if kind == "date":
         return date.fromisoformat(value)
     if kind == "string" and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    if kind == "bool" and value in ("true", "false"):
+        return value == "true"
     if kind in ("int", "float") and isinstance(value, str):
         value = float(value)
     if kind == "int" and isinstance(value, float) and value.is_integer():

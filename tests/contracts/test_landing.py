@@ -37,7 +37,10 @@ def test_an_interval_is_found_by_its_last_day(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    (None, "missing"), ("{", "not readable as JSON"), ("[]", "has no `tables`"),
+    (None, "missing"), ("{", "not readable as JSON"), ("[]", "has no `tables`"), ("[" * 5000, "not readable as JSON"),
+    ('{"tables": {"caf\\ud800": 1}, "format_version": 1}', "not readable as JSON"),
+    ('{"tables": {}, "format_version": 1, "received_lag_seconds": 1e300}', "not a number of seconds from 0 to 1,000,000,000"),
+    ('{"tables": {"plays": 1' + "0" * 400 + '}, "format_version": 1}', "not a number of records"),
     ('{"tables": {}, "format_version": 9}', "format_version is 9"),
 ])
 def test_a_bad_marker_says_what_is_wrong(tmp_path, text, message):
@@ -48,7 +51,7 @@ def test_a_bad_marker_says_what_is_wrong(tmp_path, text, message):
 
 
 def test_a_table_is_a_file_or_a_folder_of_files(tmp_path):
-    for name in ("plays.jsonl", "plays/event_day=2026-03-01/part-0.parquet", "plays/.hidden.parquet", "plays/readme.txt", "skips.parquet"):
+    for name in ("plays.jsonl", "plays/event_day=2026-03-01/part-0.parquet", "plays/.hidden.parquet", "plays/_temporary/0/part-0.parquet", "plays/.spark/part-0.parquet", "plays/readme.txt", "skips.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     assert [str(p.relative_to(tmp_path)) for p in table_files(tmp_path, "plays")] == [

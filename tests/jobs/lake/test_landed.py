@@ -52,7 +52,7 @@ def test_wrong_layout_lacks_a_required_column(folder):
         check_files(folder)
 
 
-@pytest.mark.parametrize("name", ["plays.csv", "clicks.parquet"])
+@pytest.mark.parametrize("name", ["plays.csv", "clicks.parquet", "plays.part-2.parquet", "privacy_requests"])
 def test_file_that_is_no_landing_table(folder, name):
     (folder / name).write_text("a,b\n")
     with pytest.raises(UsageError, match=f"{name}: not a landing table"):

@@ -179,7 +179,8 @@ def test_the_declared_lag_stands_in_for_received_at(settings, ledger, land):
 
 
 @pytest.mark.parametrize("row", [
-    "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, title_id="x" * 300),
+    "not json", "[1]", title(2, title_id=None), title(2, title_id=" "), title(2, title_id="x" * 300), title(2, title_id="caf\ud800"),
+    "[" * 5000,
 ], ids=str)
 def test_a_record_of_nobody_knows_what_title_is_counted_and_left_out(settings, ledger, land, row):
     land([title(1), row], [window(1)])
@@ -249,7 +250,7 @@ def test_a_broken_source_closes_nothing_but_is_red_until_it_is_mended(settings, 
 
 
 @pytest.mark.parametrize("row", [
-    window(2, opens="never"), window(2, closes="x"), window(2, market=None), window(2, revoked="perhaps"), window(2, window_id=""),
+    window(2, opens="never"), window(2, closes="x"), window(2, market=None), window(2, market="n-l"), window(2, revoked="perhaps"), window(2, window_id=""),
 ], ids=str)
 def test_a_malformed_licence_opens_nothing(settings, ledger, land, row):
     land([title(1)], [row])
@@ -273,6 +274,36 @@ def test_parquet_and_nanoseconds(settings, ledger, land):
     pq.write_table(table, settings.landing / "2026-03-30" / "titles" / "part-0.parquet")
     launches.run(settings)
     assert eligible(ledger) is None
+
+
+def test_a_moment_or_a_text_that_python_cannot_hold_spoils_its_record_only(settings, ledger, land):
+    land([title(1)], [window(1)])
+    moment = pa.array([1774864800_000000] * 3, pa.timestamp("us", tz="UTC"))
+    closes = pa.array([None, 577_239_000_000_000_000, None], pa.timestamp("us", tz="UTC"))
+    ids = pa.Array.from_buffers(pa.string(), 3, pa.array([b"l1", b"l2", b"caf\xe9"]).buffers())
+    table = pa.table({"event_id": ids, "event_time": moment, "title_id": ["t1", "t1", "t1"], "window_id": ["w1", "w1", "w1"],
+                      "market": ["nl", "nl", "nl"], "opens_at": moment, "closes_at": closes})
+    pq.write_table(table, settings.landing / "2026-03-30" / "licences.parquet")
+    assert launches.run(settings)["malformed"] == 2
+    assert eligible(ledger) is None
+
+
+def test_a_byte_order_mark_is_nothing(settings, ledger, land):
+    land([title(1)], [window(1)])
+    path = settings.landing / "2026-03-30" / "licences.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert launches.run(settings)["malformed"] == 0
+    assert eligible(ledger) is None
+
+
+def test_latin_1_spoils_its_line_only(settings, ledger, land):
+    land([title(1)], [window(1)])
+    with (settings.landing / "2026-03-30" / "titles.jsonl").open("ab") as file:
+        file.write(b"\n" + json.dumps(title(2, "caf#")).encode().replace(b"#", b"\xe9"))
+        file.write(b"\n" + json.dumps(title(3, "t3", synopsis="caf#")).encode().replace(b"#", b"\xe9"))
+    assert launches.run(settings)["malformed"] == 1
+    assert eligible(ledger, "t3") == "no_licence", "its maturity holds, and it gets no vector"
+    assert [r.content for r in ledger.eligibility_since(0) if r.title_id == "t3"] == [None]
 
 
 def test_a_corrupt_file_is_named_and_the_other_days_still_enter(settings, ledger, land):

@@ -167,6 +167,8 @@ FOLDER_CASES = {
     "overlap": (lambda root: ((root / NIGHT.name).rename(root / "2026-03-03"), remark(root / "2026-03-03", first="2026-03-03", last="2026-03-03")),
                 "overlaps 2026-03-01..2026-03-03"),
     "unknown file": (lambda root: (history(root) / "films.parquet").write_text(""), "films.parquet: not a table of the landing format"),
+    "part of a table": (lambda root: (history(root) / "plays.part-2.parquet").write_text(""), "plays.part-2.parquet: not a table of the landing format"),
+    "table without a type": (lambda root: (history(root) / "skips").write_text(""), "skips: not a table of the landing format"),
     "file of another type": (lambda root: (history(root) / "plays" / "more.csv").write_text("a,b"), "more.csv: neither .parquet nor .jsonl"),
     "no titles": (lambda root: ((history(root) / "titles/part-0.parquet").unlink(), remark(history(root), tables={"licences": 1, "profiles": 1, "plays": 60})),
                   "has no titles (one row per version of a title"),
@@ -194,6 +196,13 @@ def test_what_an_interrupted_landing_left_is_a_note(root):
     report = check(root)
     assert report.ok
     assert "left by an interrupted landing" in report.notes[0]
+
+
+def test_a_hidden_folder_that_no_landing_left_is_nobodys(root):
+    (root / ".git").mkdir()
+    report = check(root)
+    assert report.ok
+    assert report.notes == []
 
 
 # --- columns and rows ---------------------------------------------------------------------------------------------
@@ -267,6 +276,23 @@ def test_bad_lines_are_named_by_their_number(root):
     problems = check(root).problems
     assert any(f"{path}, line 2: plays: 1 record of 65: the line is not a JSON object" in p for p in problems), problems
     assert any(f'{path}, line 4: plays: 1 record of 65: event_time is "noon", wanted timestamp' in p for p in problems), problems
+
+
+def test_lines_that_python_cannot_hold_are_named(root):
+    play = json.dumps({"event_id": "x", "event_time": "2026-03-04T10:00:00Z", "profile_id": "p1", "title_id": "t1", "note": "#"}).encode()
+    path = root / NIGHT.name / "plays" / "part-1.jsonl"
+    path.write_bytes(b"\n".join([b"\xef\xbb\xbf" + play, play.replace(b"#", b"\xe9"), play.replace(b"#", b"\\ud800"), b"[" * 5000]))
+    remark(root / NIGHT.name, tables={"plays": PLAYS + 4})
+    problems = check(root).problems
+    assert any(f"{path}, line 2: plays: 2 records of 64: the line is not UTF-8" in p for p in problems), problems
+    assert any(f"{path}, line 4: plays: 1 record of 64: the line is not a JSON object" in p for p in problems), problems
+    assert not any("line 1:" in p or "says" in p for p in problems), "a byte order mark is nothing"
+
+
+def test_text_of_a_parquet_file_that_is_not_utf_8_is_named(root):
+    ids = pa.Array.from_buffers(pa.string(), PLAYS, pa.array([b"caf\xe9"] * PLAYS).buffers())
+    path = rewrite(history(root), "plays", lambda rows: rows.set_column(rows.column_names.index("profile_id"), "profile_id", ids))
+    assert any(f"{path}: not a readable Parquet file (" in problem for problem in check(root).problems)
 
 
 def test_numbers_are_read_as_ingest_reads_them(root):
