@@ -61,8 +61,8 @@ class Malformed(Exception):
 
 @dataclass
 class Reading:
-    """One interval: records in the order in which they became known; the malformed ones by file, place and field; what
-    there is too much wrong with to be told from a broken source."""
+    """One interval: records in the order in which they became known; the malformed ones by file, place and field; the
+    tables with too much wrong for single bad records, of which none is counted or closes."""
 
     records: list[Record] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
@@ -81,14 +81,14 @@ def run(settings: Settings, log_only: bool = False) -> dict[str, Any]:
 
 def watch(settings: Settings, seconds: float, every: float) -> dict[str, Any]:
     """`run` again and again for so many seconds, a process start spared each time: whoever calls this once a minute has a
-    closure out well within the minute. Returns the last result with everything that was appended; MarqueeError where the
-    last look failed."""
-    end, appended, added = time.monotonic() + seconds, 0, Counter()
+    closure out well within the minute. Returns the last result with everything that was appended or malformed; MarqueeError where
+    the last look failed."""
+    end, counts, added = time.monotonic() + seconds, Counter(), Counter()
     while True:
         begin, error, result = time.monotonic(), None, {}
         try:
             result = run(settings)
-            appended += result["appended"]
+            counts.update({name: result[name] for name in ("appended", "malformed")})
             added.update(result["overlay"])
         except MarqueeError as failure:
             error = failure
@@ -97,7 +97,7 @@ def watch(settings: Settings, seconds: float, every: float) -> dict[str, Any]:
         time.sleep(max(0.0, begin + every - time.monotonic()))
     if error:
         raise error
-    return result | {"appended": appended, "overlay": dict(added)}
+    return result | dict(counts) | {"overlay": dict(added)}
 
 
 def bring_up(settings: Settings, ledger: Ledger, releases: Iterable[str]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def read_interval(interval: Interval, folder: Path) -> Reading:
                                   f"and none of them closes anything; land it again: {_named(malformed)}")
         else:
             placed += closures
-        reading.malformed += malformed
+            reading.malformed += malformed
     reading.records = [record for _, record in sorted(placed, key=lambda entry: entry[0])]
     return reading
 

@@ -90,11 +90,12 @@ def test_a_watch_looks_again_until_its_time_is_up(settings, ledger, land, monkey
 
     def meanwhile(_: float) -> None:
         broken.unlink(missing_ok=True)
-        land([title(2, "t2")], [], "2026-03-31")
+        land([title(2, "t2", at="2026-03-31T10:00:00Z"), "no record"], [], "2026-03-31")
 
     # not the module itself: threads of other tests sleep too
     monkeypatch.setattr(launches, "time", SimpleNamespace(monotonic=time.monotonic, sleep=meanwhile))
-    assert launches.watch(settings, 5, 4)["appended"] == 3
+    done = launches.watch(settings, 5, 3)
+    assert (done["appended"], done["malformed"]) == (3, 1), "the last look found nothing more"
     broken.write_bytes(b"PAR1 no")
     with pytest.raises(MarqueeError, match="2026-03-30"):
         launches.watch(settings, 0, 1)
