@@ -9,6 +9,10 @@ import httpx
 from contracts.errors import MarqueeError
 
 
+BUSY_TRIES, BUSY_SECONDS = 10, 2
+"""Airflow on SQLite answers so while its scheduler writes, and has done nothing yet: it begins with an entry in its log."""
+
+
 class Airflow:
     """A session of one user. Every method raises MarqueeError with Airflow's own words where Airflow says no."""
 
@@ -29,6 +33,11 @@ class Airflow:
         if time.monotonic() - self._signed_in_at > 3600:
             self._sign_in()
         response = self._http.request(method, f"/api/v2{path}", **more)
+        for _ in range(BUSY_TRIES):
+            if response.status_code in expect or not _busy(response):
+                break
+            time.sleep(BUSY_SECONDS)
+            response = self._http.request(method, f"/api/v2{path}", **more)
         if response.status_code not in expect:
             raise MarqueeError(f"Airflow answered {response.status_code} to {method} {path}: {_detail(response)}")
         return response
@@ -121,6 +130,10 @@ def _said(entry: dict[str, Any]) -> str:
         return str(details[0].get("exc_value", "")) if entry.get("logger") == "task" else ""
     around = ("task", "airflow.dag_processing", "airflow.sdk.definitions")
     return "" if str(entry.get("logger", "task")).startswith(around) else str(entry.get("event", ""))
+
+
+def _busy(response: httpx.Response) -> bool:
+    return response.status_code == 503 or response.status_code == 500 and "Database error" in _detail(response)
 
 
 def _detail(response: httpx.Response) -> str:
