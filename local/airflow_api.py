@@ -8,7 +8,6 @@ import httpx
 
 from contracts.errors import MarqueeError
 
-
 BUSY_TRIES, BUSY_SECONDS = 10, 2
 """Airflow on SQLite answers so while its scheduler writes, and has done nothing yet: it begins with an entry in its log."""
 
@@ -133,7 +132,7 @@ def _said(entry: dict[str, Any]) -> str:
 
 
 def _busy(response: httpx.Response) -> bool:
-    return response.status_code == 503 or response.status_code == 500 and "Database error" in _detail(response)
+    return response.status_code == 503 or (response.status_code == 500 and "Database error" in _detail(response))
 
 
 def _detail(response: httpx.Response) -> str:

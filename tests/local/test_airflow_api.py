@@ -25,7 +25,7 @@ def test_a_locked_database_is_asked_again(monkeypatch):
 
 
 def test_it_is_not_asked_for_ever(monkeypatch):
-    with pytest.raises(MarqueeError, match="Airflow answered 500 to POST /dags/nightly/dagRuns: .*Database error"):
+    with pytest.raises(MarqueeError, match=r"Airflow answered 500 to POST /dags/nightly/dagRuns: .*Database error"):
         airflow(monkeypatch, [LOCKED] * (airflow_api.BUSY_TRIES + 1)).trigger("nightly", {})
 
 
