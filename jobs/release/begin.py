@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ def run(settings: Settings, ds: str, recipe: Recipe) -> dict[str, Any]:
     UsageError where `ds` is no date, or its tag or training set is not there yet; MarqueeError where the base is torn.
     """
     runtime.require_free_disk(settings)
-    _check_day(ds)
     tag = _record(settings, tag_file(tag_name(ds)), "warehouse", ds)
     training = _record(settings, training_file(tag_name(ds)), "examples", ds)
     ledger = open_ledger(settings)
@@ -80,15 +78,6 @@ def keep_models(folder: Path, found: Provenance, releases: Path) -> None:
         if file_entry(aside).sha256 != sha256:
             raise MarqueeError(f"{source} is not the model that release {found.release_id} refreshes: decide the night anew")
         durable.publish(aside, path)
-
-
-def _check_day(ds: str) -> None:
-    try:
-        if str(date.fromisoformat(ds)) == ds:
-            return
-    except ValueError:
-        pass
-    raise UsageError(f"--ds {ds!r} is not a day like 2026-03-31")
 
 
 def _record(settings: Settings, file: str, step: str, ds: str) -> TagRecord:
