@@ -23,7 +23,7 @@ def run(settings: Settings, ds: str, recipe: Recipe) -> dict[str, Any]:
     """Writes `provenance.json` and enters the release in the ledger; a rerun finds itself, whatever became of it. Where
     the night was decided to be an index refresh, the models of its base are copied too.
 
-    UsageError where `ds` is no date, or its tag or training set is not there yet; MarqueeError where the base is torn.
+    UsageError where the tag or the training set of `ds` is not there yet; MarqueeError where the base is torn.
     """
     runtime.require_free_disk(settings)
     tag = _record(settings, tag_file(tag_name(ds)), "warehouse", ds)
