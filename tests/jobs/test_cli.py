@@ -21,7 +21,7 @@ COMMANDS = commands(typer.main.get_command(cli.app))
 NIGHTLY = [path for path, command in COMMANDS.items() if any("--ds" in p.opts for p in command.params)]
 
 
-@pytest.mark.parametrize("day", ["20260308", "2026-3-8", "2026-W10-7", "yesterday", "2026-02-30"])
+@pytest.mark.parametrize("day", ["20260308", "2026-3-8", "2026-W10-7", "yesterday", "2026-02-30", ""])
 @pytest.mark.parametrize("path", NIGHTLY, ids=" ".join)
 def test_a_day_is_written_in_one_way(path, day):
     done = CliRunner().invoke(cli.app, [*path, "--ds", day])

@@ -101,12 +101,6 @@ def test_what_tools_leave_behind_is_no_code(settings, code):
     assert inputs.code_hash(code) != before
 
 
-@pytest.mark.parametrize("ds", ["yesterday", "2026-02-30", "20260331", ""])
-def test_a_day_that_is_none(settings, ds):
-    with pytest.raises(UsageError, match="not a day like"):
-        begin.run(settings, ds, nano())
-
-
 def test_a_night_that_has_not_come_so_far_is_told_what_to_run(settings):
     with pytest.raises(UsageError, match=f"marquee warehouse --ds {DAY}"):
         begin.run(settings, DAY, nano())
