@@ -122,7 +122,7 @@ def start(path: Path, evidence: Path | None) -> World:
     taken: set[int] = {8080, 8000, 19530}
     chosen = {}
     for setting in home.PORTS.values():
-        taken.add(port := ports.choose(8080, taken))
+        taken.add(port := ports.choose(8080, taken, path))
         chosen[home.variable(setting)] = str(port)
     if not (path / home.SETTINGS_FILE).exists():
         # the night is none of this bench's business
