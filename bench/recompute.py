@@ -51,9 +51,7 @@ class Recomputed:
         self.ranker = lightgbm.Booster(model_file=folder / names.RANKER)
         self.titles = pq.read_table(folder / names.TITLES).to_pylist()
         self.row = {title["title_id"]: i for i, title in enumerate(self.titles)}
-        self.follows: dict[str, dict[str, float]] = {}
-        for pair in pq.read_table(folder / names.TRANSITIONS).to_pylist():
-            self.follows.setdefault(pair["from_title"], {})[pair["to_title"]] = pair["weight"]
+        self.follows, self.together = _neighbours(folder / names.TRANSITIONS), _neighbours(folder / names.COWATCH)
         orders = pq.read_table(folder / names.FALLBACK).to_pylist()
         self.popular = {(row["market"], row["cohort"]): [] for row in orders}
         for row in sorted(orders, key=lambda row: row["rank"]):
@@ -79,8 +77,8 @@ class Recomputed:
 
     def scores(
         self, who: Known, moment: datetime, device: str, eligible: Eligibility, launched: Iterable[str] = ()
-    ) -> dict[str, tuple[float, float, float]]:
-        """title -> (ranking, retrieval, transition score) of every candidate, `launched` among them however far they are."""
+    ) -> dict[str, tuple[float, float, float, float]]:
+        """title -> (ranking, retrieval, transition, co-watch score) of every candidate, `launched` among them however far they are."""
         seen = [event for event in who.history if event[0] in self.row]
         titles = [event[0] for event in seen]
         history = History(titles, *([event[i] for event in seen] for i in (1, 2, 3)))
@@ -89,14 +87,14 @@ class Recomputed:
                               context, self.spec["history_length"])
         query_D = self.tower.run([QUERY_OUTPUT], inputs)[0][0]
         near_N = self.vectors_ND.astype(np.float64) @ query_D.astype(np.float64)
-        votes = self._votes(titles)
+        votes, alike = self._votes(titles), self._alike(titles)
         pool = self._pool(who, near_N, votes, int(moment.timestamp()), eligible, launched)
         pool.sort(key=lambda title: -near_N[self.row[title]])
         near_K = np.array([near_N[self.row[title]] for title in pool])
-        votes_K = np.array([votes.get(title, 0.0) for title in pool], np.float32)
-        ranked_K = self.ranker.predict(ranking_features(self._asker(who, context, titles), self._candidates(pool, near_K, votes_K, moment)),
-                                       num_threads=1)
-        return {title: (float(r), float(n), float(v)) for title, r, n, v in zip(pool, ranked_K, near_K, votes_K)}
+        votes_K, alike_K = (np.array([found.get(title, 0.0) for title in pool], np.float32) for found in (votes, alike))
+        candidates = self._candidates(pool, near_K, votes_K, alike_K, moment)
+        ranked_K = self.ranker.predict(ranking_features(self._asker(who, context, titles), candidates), num_threads=1)
+        return {title: tuple(map(float, scores)) for title, *scores in zip(pool, ranked_K, near_K, votes_K, alike_K)}
 
     def _pool(
         self, who: Known, near_N: np.ndarray, votes: dict[str, float], at: int, eligible: Eligibility, launched: Iterable[str]
@@ -122,20 +120,36 @@ class Recomputed:
                 votes[to] = votes.get(to, 0.0) + 0.5 ** age * weight
         return votes
 
+    def _alike(self, titles: list[str]) -> dict[str, float]:
+        """Each of the newest two hundred titles votes once, for or against what the same profiles watch."""
+        votes: dict[str, float] = {}
+        for title in list(dict.fromkeys(reversed(titles)))[:200]:
+            for to, weight in self.together.get(title, {}).items():
+                votes[to] = votes.get(to, 0.0) + weight
+        return votes
+
     def _asker(self, who: Known, context: Context, titles: list[str]) -> Asker:
         genres = {title["title_id"]: tuple(title["genres"] or ()) for title in self.titles}
         series = {title["title_id"]: title["series_id"] or "" for title in self.titles}
         last, in_history = history_facts(titles, genres, series)
         return Asker(profile=who.profile, context=context, aggregates=who.aggregates, last_genres=last, series=in_history)
 
-    def _candidates(self, pool: list[str], near_K: np.ndarray, votes_K: np.ndarray, moment: datetime) -> Candidates:
+    def _candidates(self, pool: list[str], near_K: np.ndarray, votes_K: np.ndarray, alike_K: np.ndarray, moment: datetime) -> Candidates:
         rows = [self.titles[self.row[title]] for title in pool]
         columns = {name: np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64)
                    for name in (*TITLE_FEATURES, "year", "runtime_minutes", "maturity")}
         columns["age_days"] = np.array([_age(row["launched_at"], moment) for row in rows])
-        return Candidates(title_ids=pool, retrieval_score=near_K, transition_score=votes_K, columns=columns,
-                          genres=[tuple(row["genres"] or ()) for row in rows], language=[row["language"] or "" for row in rows],
+        return Candidates(title_ids=pool, retrieval_score=near_K, transition_score=votes_K, cowatch_score=alike_K,
+                          columns=columns, genres=[tuple(row["genres"] or ()) for row in rows], language=[row["language"] or "" for row in rows],
                           series_id=[row["series_id"] or "" for row in rows])
+
+
+def _neighbours(path: Path) -> dict[str, dict[str, float]]:
+    """From -> to -> weight."""
+    found: dict[str, dict[str, float]] = {}
+    for pair in pq.read_table(path).to_pylist():
+        found.setdefault(pair["from_title"], {})[pair["to_title"]] = pair["weight"]
+    return found
 
 
 def _age(launched: datetime | None, moment: datetime) -> float:
@@ -148,7 +162,7 @@ def _age(launched: datetime | None, moment: datetime) -> float:
 def computed_by(answer: dict, who: Known, device: str, releases: Mapping[str, Recomputed], eligible: Eligibility) -> list[str]:
     """The releases from whose files every score of the answer comes out; of a whole answer that is its own and no other."""
     moment = datetime.fromisoformat(answer["generated_at"])
-    said = {title["title_id"]: (title["score"], title["retrieval_score"], title["transition_score"])
+    said = {title["title_id"]: (title["score"], title["retrieval_score"], title["transition_score"], title["cowatch_score"])
             for title in answer["titles"] if title["score"] is not None}
     launched = [title["title_id"] for title in answer["titles"] if title["source"] == "launch"]
     return [name for name, release in releases.items()

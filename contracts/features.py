@@ -13,6 +13,7 @@ from contracts.query import Context, Profile
 RANKING_FEATURES = (
     "position",  # 0 in training and in serving; rankers trained before the place became a weight read it
     "retrieval_score", "retrieval_gap", "retrieval_rank_log", "transition_score", "transition_gap",
+    "cowatch_score", "cowatch_gap",
     "title_plays_1d_log", "title_plays_7d_log", "title_plays_30d_log", "title_trend", "title_completion_30d",
     "title_impressions_7d_log", "title_play_rate_30d", "title_skips_7d_log", "title_rating_mean",
     "title_age_days_log", "title_year", "title_runtime_log", "title_maturity",
@@ -37,6 +38,7 @@ class Candidates:
     title_ids: Sequence[str]
     retrieval_score: np.ndarray
     transition_score: np.ndarray
+    cowatch_score: np.ndarray
     columns: Mapping[str, np.ndarray]
     genres: Sequence[Sequence[str]]
     language: Sequence[str]
@@ -61,6 +63,7 @@ def ranking_features(asker: Asker, candidates: Candidates) -> np.ndarray:
     log = {name: np.log1p(np.maximum(column[name], 0)) for name in column}
     score = np.asarray(candidates.retrieval_score, np.float64)
     transition = np.asarray(candidates.transition_score, np.float64)
+    cowatch = np.asarray(candidates.cowatch_score, np.float64)
     aggregates = asker.aggregates
     shares = dict(zip(_listed(aggregates.get("top_genres_30d")), _listed(aggregates.get("top_genre_shares_30d")), strict=False))
     preferred = frozenset(asker.profile.preferred_genres or ())
@@ -72,6 +75,8 @@ def ranking_features(asker: Asker, candidates: Candidates) -> np.ndarray:
         "retrieval_rank_log": np.log1p(_rank(score)),
         "transition_score": transition,
         "transition_gap": transition - _largest(transition),
+        "cowatch_score": cowatch,
+        "cowatch_gap": cowatch - _largest(cowatch),
         "title_plays_1d_log": log["plays_1d"],
         "title_plays_7d_log": log["plays_7d"],
         "title_plays_30d_log": log["plays_30d"],
@@ -110,9 +115,12 @@ def history_facts(
     return last, series
 
 
-def blend_scores(retrieval_K: np.ndarray, transition_K: np.ndarray, transition_weight: float) -> np.ndarray:
-    """(K,) float64 z(retrieval) + weight * z(transition), z over the candidates of one request; a constant score adds 0."""
-    return _z(retrieval_K) + transition_weight * _z(transition_K)
+def blend_scores(
+    retrieval_K: np.ndarray, transition_K: np.ndarray, cowatch_K: np.ndarray, transition_weight: float, cowatch_weight: float
+) -> np.ndarray:
+    """(K,) float64 z(retrieval) + weighted z(transition) + weighted z(cowatch), z over the candidates of one request; a
+    constant score adds 0."""
+    return _z(retrieval_K) + transition_weight * _z(transition_K) + cowatch_weight * _z(cowatch_K)
 
 
 def _z(values_K: np.ndarray) -> np.ndarray:

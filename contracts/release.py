@@ -16,6 +16,7 @@ ITEM_TOWER = "item_tower.onnx"
 ITEM_VECTORS = "item_vectors.npy"  # (T,D) float32, row i is titles.parquet's row i
 TITLES = "titles.parquet"  # sorted by title_id: content columns, TITLE_FEATURES as of the counts day, id_index, indexed windows
 TRANSITIONS = "transitions.parquet"  # from_title, to_title, weight; sorted
+COWATCH = "cowatch.parquet"  # from_title, to_title, weight; sorted
 FALLBACK = "fallback.parquet"  # market, cohort (kids or general), rank, title_id, score; sorted
 RANKER = "ranker.txt"  # LightGBM text model; absent for a blend
 SPEC = "spec.json"  # ReleaseSpec: what serving needs to know to use the files
@@ -24,7 +25,7 @@ PAYLOAD = "payload.json"  # sizes and SHA-256 of all of the above and the payloa
 EVIDENCE = "evidence"  # folder: gates.json, metrics.json, golden.json, card.md, report.html
 MANIFEST = "manifest.json"  # everything; written last
 
-PAYLOAD_FILES = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, TITLES, TRANSITIONS, FALLBACK, RANKER, SPEC)
+PAYLOAD_FILES = (QUERY_TOWER, ITEM_TOWER, ITEM_VECTORS, TITLES, TRANSITIONS, COWATCH, FALLBACK, RANKER, SPEC)
 """What serves: the payload digest covers these."""
 
 CONTROL_ARM = "control"
@@ -54,12 +55,14 @@ class State(StrEnum):
 
 
 class RankerSpec(BaseModel):
-    """`lambdamart` reads ranker.txt; `blend` is z(retrieval) + transition_weight * z(transition) in place of it;
+    """`lambdamart` reads ranker.txt; `blend` is, in place of it, z(retrieval) + transition_weight * z(transition)
+    + cowatch_weight * z(cowatch);
     `retrieval` keeps the retrieval order. `features` are the ordered names that the model was trained with."""
 
     kind: str
     features: list[str] = []
     transition_weight: float = 0.0
+    cowatch_weight: float = 0.0
     reason: str = Field("", description="why this kind, for a person")
     validation: dict[str, float] = Field({}, description="NDCG@10 of what it was picked from, on held-out requests")
     picked: str = Field("", description="the name in `validation` of what ships")

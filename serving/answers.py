@@ -15,6 +15,7 @@ class ShelfTitle(BaseModel):
     score: float | None = Field(description="the ranking score; null for a title that only fills the shelf")
     retrieval_score: float | None = Field(description="nearness of the title to the member, -1 to 1")
     transition_score: float | None = Field(description="how often others watched it after the member's newest titles")
+    cowatch_score: float | None = Field(description="how much others who watched the member's titles watch it")
     source: Literal["retrieval", "transition", "fallback", "launch", "explore"] = Field(
         description="which source proposed it; launch: it just arrived, and has this place whatever its score")
 

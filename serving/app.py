@@ -269,7 +269,7 @@ def _shelf_answer(
         titles=[
             ShelfTitle(position=place, title_id=pick.title_id, name=served.release.titles.name(pick.title_id),
                        score=pick.score, retrieval_score=pick.retrieval_score,
-                       transition_score=pick.transition_score, source=pick.source)
+                       transition_score=pick.transition_score, cowatch_score=pick.cowatch_score, source=pick.source)
             for place, pick in enumerate(made.picks, 1)
         ],
     )

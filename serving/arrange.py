@@ -22,6 +22,7 @@ class Pick:
     score: float | None = None
     retrieval_score: float | None = None
     transition_score: float | None = None
+    cowatch_score: float | None = None
     series: str = ""
     genre: str = ""
 

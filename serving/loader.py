@@ -20,9 +20,9 @@ from contracts.content import epoch_seconds
 from contracts.errors import MarqueeError
 from contracts.features import Asker, Candidates, history_facts
 from contracts.marts import TITLE_FEATURES
+from contracts.neighbours import NO_NEIGHBOURS, NeighbourTable, cowatch_scores, transition_scores
 from contracts.query import QUERY_INPUTS, QUERY_OUTPUT, Context, History, Profile, query_inputs
 from contracts.release import Manifest, Payload, ReleaseSpec, evidence_digest, file_entry, payload_digest
-from contracts.transitions import TransitionTable
 from serving.score import Ranker, open_ranker
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -92,7 +92,8 @@ class Release:
     vectors_ND: np.ndarray
     tower: ort.InferenceSession
     ranker: Ranker
-    transitions: TransitionTable
+    transitions: NeighbourTable
+    cowatch: NeighbourTable
     fallback: dict[tuple[str, str], list[str]]  # (market, cohort) -> title ids, best first
     overlay: Overlay
 
@@ -118,13 +119,16 @@ class Release:
         a shelf does not depend on the search engine's arithmetic."""
         return np.einsum("kd,d->k", self.vectors_ND[rows_K].astype(np.float64), query_D.astype(np.float64))
 
-    def candidates(self, rows_K: np.ndarray, retrieval_K: np.ndarray, transition_K: np.ndarray, at: int) -> Candidates:
-        """The ranking function's view of K titles at `at` (epoch seconds)."""
+    def candidates(self, rows_K: np.ndarray, retrieval_K: np.ndarray, history: History, at: int) -> Candidates:
+        """The ranking function's view of K titles at `at` (epoch seconds), after a history."""
         titles = self.titles
+        ids = [titles.ids[i] for i in rows_K]
         columns = {name: values[rows_K] for name, values in titles.columns.items()}
         columns["age_days"] = (at - titles.launched_N[rows_K]) / 86400.0
         return Candidates(
-            title_ids=[titles.ids[i] for i in rows_K], retrieval_score=retrieval_K, transition_score=transition_K,
+            title_ids=ids, retrieval_score=retrieval_K,
+            transition_score=transition_scores(history.title_ids, ids, self.transitions),
+            cowatch_score=cowatch_scores(history.title_ids, ids, self.cowatch),
             columns=columns, genres=[titles.genres[i] for i in rows_K],
             language=[titles.language[i] for i in rows_K], series_id=[titles.series_id[i] for i in rows_K],
         )
@@ -150,7 +154,8 @@ def load(folder: Path, judged: bool = True, threads: int = 1) -> Release:
         spec=spec, payload_digest=payload.payload_digest, evidence_digest=evidence, titles=titles, vectors_ND=vectors,
         tower=_tower(folder / files.QUERY_TOWER, threads),
         ranker=open_ranker(spec.ranker, folder / files.RANKER),
-        transitions=_transitions(folder / files.TRANSITIONS), fallback=_fallback(folder / files.FALLBACK),
+        transitions=_neighbours(folder / files.TRANSITIONS), cowatch=_neighbours(folder / files.COWATCH),
+        fallback=_fallback(folder / files.FALLBACK),
         overlay=Overlay(0, len(titles.ids), np.zeros(0, np.int64)),
     )
     _warm_up(release)
@@ -239,9 +244,12 @@ def _tower(path: Path, threads: int) -> ort.InferenceSession:
     return tower
 
 
-def _transitions(path: Path) -> TransitionTable:
+def _neighbours(path: Path) -> NeighbourTable:
+    """Releases of before there was such a table do without: a file that the payload lists is there by now."""
+    if not path.exists():
+        return NO_NEIGHBOURS
     table = pq.read_table(path, columns=["from_title", "to_title", "weight"])
-    return TransitionTable.from_arrays(
+    return NeighbourTable.from_arrays(
         table["from_title"].to_pylist(), table["to_title"].to_pylist(), table["weight"].to_numpy())
 
 
@@ -261,4 +269,4 @@ def _warm_up(release: Release) -> None:
     rows = np.arange(min(2, len(release.titles.ids)))
     query = release.query_D(history, profile, context)
     release.ranker.score(release.asker(profile, context, history, {}),
-                         release.candidates(rows, release.scores_K(query, rows), np.zeros(len(rows)), 0))
+                         release.candidates(rows, release.scores_K(query, rows), history, 0))

@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 
 from contracts.eligibility import Eligibility
-from contracts.transitions import transition_scores
 from serving import fallbacks, retrieve
 from serving.arrange import Pick, arrange, expose, fill, interleave
 from serving.guard import guard
@@ -168,8 +167,7 @@ def _score(
     order_K = np.argsort(-retrieval_K, kind="stable")
     rows_K, retrieval_K = rows_K[order_K], retrieval_K[order_K]
     ids = [release.titles.ids[row] for row in rows_K]
-    transition_K = transition_scores(member.history.title_ids, ids, release.transitions)
-    candidates = release.candidates(rows_K, retrieval_K, transition_K, int(ask.moment.timestamp()))
+    candidates = release.candidates(rows_K, retrieval_K, member.history, int(ask.moment.timestamp()))
     ranker_K = stages.attempt(
         "score",
         lambda: release.ranker.score(
@@ -177,9 +175,9 @@ def _score(
         lambda: retrieval_K,
     )
     picks = [
-        Pick(title_id, found.source[title_id], float(score), float(near), float(follows), series, genres[0] if genres else "")
-        for title_id, score, near, follows, series, genres in zip(
-            ids, ranker_K, retrieval_K, transition_K, candidates.series_id, candidates.genres, strict=True)
+        Pick(title_id, found.source[title_id], float(score), float(near), float(follows), float(together), series, genres[0] if genres else "")
+        for title_id, score, near, follows, together, series, genres in zip(
+            ids, ranker_K, retrieval_K, candidates.transition_score, candidates.cowatch_score, candidates.series_id, candidates.genres, strict=True)
     ]
     return Pool(ids, retrieval_K, ranker_K), picks
 

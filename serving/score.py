@@ -55,13 +55,13 @@ class LambdaMart:
 
 
 class Blend:
-    """z(retrieval) + weight * z(transition): nothing learnt, hard to beat."""
+    """z(retrieval) + weighted z(transition) + weighted z(cowatch): nothing learnt, hard to beat."""
 
-    def __init__(self, transition_weight: float):
-        self._weight = transition_weight
+    def __init__(self, transition_weight: float, cowatch_weight: float):
+        self._weights = transition_weight, cowatch_weight
 
     def score(self, asker: Asker, candidates: Candidates) -> np.ndarray:
-        return blend_scores(candidates.retrieval_score, candidates.transition_score, self._weight)
+        return blend_scores(candidates.retrieval_score, candidates.transition_score, candidates.cowatch_score, *self._weights)
 
 
 class RetrievalOrder:
@@ -77,7 +77,7 @@ def open_ranker(spec: RankerSpec, path: Path) -> Ranker:
         case "lambdamart":
             return LambdaMart(path, spec.features)
         case "blend":
-            return Blend(spec.transition_weight)
+            return Blend(spec.transition_weight, spec.cowatch_weight)
         case "retrieval":
             return RetrievalOrder()
     raise RankerMismatch(f"{path.parent}: unknown ranker kind {spec.kind!r}")

@@ -122,6 +122,7 @@ class Requests:
         names_K = catalogue.ids[rows_K]
         candidates = Candidates(
             list(names_K), score_K, (rows_K == follows).astype(np.float64) * (follows != UNKNOWN),
+            np.zeros(len(rows_K)),  # its plays are of series: nothing is learnt of who watches what together
             {name: values[rows_K] for name, values in self.counts.items()}, [catalogue.genres[i] for i in rows_K],
             [str(catalogue.language[i]) for i in rows_K], [str(catalogue.series[i]) for i in rows_K])
         who = Profile(people.ids[profile], "", "", bool(people.is_kids[profile]), int(people.limit[profile]), (), str(people.language[profile]), ())

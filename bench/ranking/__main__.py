@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> dict:
         "test": test_figures[kind], "valid": valid_figures[kind],
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures},
         "model": {"kind": kind, "reason": rankers.choice.spec.reason, "valid ndcg@10 of a sample": rankers.choice.spec.validation,
-                  "blend_weight": rankers.weight, "rounds": rankers.rounds, "ranker_requests": len(stage.lists), "best_epoch": fitted.best + 1},
+                  "blend_weights": rankers.weights, "rounds": rankers.rounds, "ranker_requests": len(stage.lists), "best_epoch": fitted.best + 1},
         "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": not options.unordered, "recipe": options.recipe,
                           "seed": options.seed, "threads": options.threads, "seen": "left out", "towers": asdict(towers_config), "ranker": asdict(config)},

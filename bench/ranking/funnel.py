@@ -31,7 +31,7 @@ class Rankers:
     """What ships, and the best of the other kinds by validation. A kind without figures was not tried."""
 
     choice: Choice
-    weight: float  # of the blend
+    weights: tuple[float, float]  # of the blend: transitions, co-watch
     rounds: int  # of LambdaMART; 0: not tried
 
     @classmethod
@@ -39,13 +39,15 @@ class Rankers:
         """Validation requests choose and are not learnt from."""
         pools = judges.pools(judges.requests.spread(config.max_requests))
         choice = choose(learns, [], [validation_rows(pool, NOTHING_SHOWN, NO_PLACES, config) for _, pool in pools], config, threads)
-        return cls(choice, _number(choice, BLEND, config.default_transition_weight), int(_number(choice, LAMBDAMART, 0)))
+        blend = _numbers(choice, BLEND) or [config.default_transition_weight, 0.0]
+        return cls(choice, (blend[0], blend[1]), int((_numbers(choice, LAMBDAMART) or [0])[-1]))
 
     def orders(self, learns: list[TrainingRows], config: RankerConfig, threads: int) -> dict[str, Order]:
         """By kind, LambdaMART trained on these lists."""
         made: dict[str, Order] = {
             RETRIEVAL: lambda pool: pool.candidates.retrieval_score,
-            BLEND: lambda pool: blend_scores(pool.candidates.retrieval_score, pool.candidates.transition_score, self.weight),
+            BLEND: lambda pool: blend_scores(pool.candidates.retrieval_score, pool.candidates.transition_score,
+                                             pool.candidates.cowatch_score, *self.weights),
         }
         if self.rounds:
             model = train_lambdamart(VARIANTS["pool"].lists(learns), self.rounds, config, threads)
@@ -72,13 +74,14 @@ def full_ranking(retrieved: Retrieved, order: Order) -> Scores:
     return scores
 
 
-def _number(choice: Choice, kind: str, default: float) -> float:
-    """A blend's weight, LambdaMART's rounds: of what ships, else of the best figure of that kind; the first of equals."""
+def _numbers(choice: Choice, kind: str) -> list[float]:
+    """A blend's weights, LambdaMART's rounds: of what ships, else of the best figure of that kind; the first of equals.
+    Empty where the kind was not tried."""
     figures = {name: value for name, value in choice.spec.validation.items() if name.split()[0] == kind}
     if not figures:
-        return default
+        return []
     best = choice.spec.picked if choice.spec.kind == kind else max(figures, key=lambda name: figures[name])
-    return float(best.split()[-1])
+    return [float(word) for word in best.split()[1:] if word[0].isdigit()]
 
 
 def _predicted(model: lightgbm.Booster, pool: Pool, threads: int) -> np.ndarray:

@@ -35,11 +35,12 @@ class Retrieved:
     requests: Requests
     towers: Scores
     transitions: Scores
+    cowatch: Scores
     size: int  # of a pool
 
     @classmethod
     def of(cls, data: Dataset, requests: Requests, towers: Scores, ordered: bool, size: int) -> "Retrieved":
-        return cls(data, requests, towers, baselines.sequential_knn(data, requests, ordered), size)
+        return cls(data, requests, towers, baselines.sequential_knn(data, requests, ordered), baselines.cowatch(data, requests), size)
 
     def pools(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Pool]]:
         """(T,) tower scores and pool of each request: the best unseen titles, and those that others watched next."""
@@ -49,15 +50,16 @@ class Retrieved:
 
     def _pools(self, rows: np.ndarray, columns: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, Pool]]:
         seen, relevant = self.requests.seen(rows), self.requests.relevant(rows)
-        scores_QT, votes_QT = np.array(self.towers(rows), np.float32), self.transitions(rows)
+        scores_QT, votes_QT, together_QT = np.array(self.towers(rows), np.float32), self.transitions(rows), self.cowatch(rows)
         hidden_QT = np.zeros(scores_QT.shape, bool)
         hidden_QT[seen.request, seen.title] = True
         hidden_QT[relevant.request, relevant.title] = False  # what is asked for competes, also where it was watched before
         wanted = np.split(relevant.title, np.searchsorted(relevant.request, np.arange(1, len(rows))))
-        for row, scores_T, votes_T, hidden_T, titles in zip(rows, scores_QT, votes_QT, hidden_QT, wanted, strict=True):
-            yield scores_T, self._pool(int(row), _best(scores_T, votes_T, hidden_T, self.size), scores_T, votes_T, titles, columns)
+        for row, scores_T, votes_T, together_T, hidden_T, titles in zip(rows, scores_QT, votes_QT, together_QT, hidden_QT, wanted, strict=True):
+            rows_K = _best(scores_T, votes_T, hidden_T, self.size)
+            yield scores_T, self._pool(int(row), rows_K, (scores_T, votes_T, together_T), titles, columns)
 
-    def _pool(self, row: int, rows_K: np.ndarray, scores_T: np.ndarray, votes_T: np.ndarray, wanted: np.ndarray, columns: dict) -> Pool:
+    def _pool(self, row: int, rows_K: np.ndarray, scores: tuple[np.ndarray, ...], wanted: np.ndarray, columns: dict) -> Pool:
         data, contents = self.data, self.data.contents
         ids = [data.title_ids[title] for title in rows_K]
         profile_id = data.profile_ids[data.profile[self.requests.first[row]]]
@@ -65,7 +67,7 @@ class Retrieved:
         request = Request(profile_id, data.people.get(profile_id, Profile(profile_id, "")), Context(self._moment(row)), {},
                           {data.title_ids[title]: 1 for title in wanted})
         return Pool(request, self._asker(row, request), rows_K, Candidates(
-            ids, scores_T[rows_K], votes_T[rows_K], {name: values_T[rows_K] for name, values_T in columns.items()},
+            ids, *(scores_T[rows_K] for scores_T in scores), {name: values_T[rows_K] for name, values_T in columns.items()},
             [c.genres for c in known] or [()] * len(ids), [c.language for c in known] or [""] * len(ids),
             [c.series_id for c in known] or [""] * len(ids),
         ))

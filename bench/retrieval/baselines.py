@@ -4,15 +4,19 @@ Shape suffixes: E interactions, Q requests, T titles.
 """
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bench.retrieval.data import Dataset
 from bench.retrieval.evaluate import Scores
 from bench.retrieval.requests import Requests
+from contracts.neighbours import COWATCH_EVENTS
+from jobs.index.config import IndexConfig
+from jobs.index.cowatch import cowatch as ease
 from jobs.index.transitions import transitions
 
 REACH, PER_TITLE = 5, 100
 NEWEST_EVENTS, HALF_LIFE_EVENTS = 10, 1.0
-"""As contracts/transitions.py votes."""
+"""As contracts/neighbours.py votes."""
 
 Followers = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -50,3 +54,20 @@ def followers(data: Dataset, learns_E: np.ndarray, ordered: bool) -> Followers:
     mine = np.flatnonzero(learns_E)
     return transitions(data.profile[mine], data.title[mine], np.zeros(len(mine)),
                        REACH if ordered else NEWEST_EVENTS, PER_TITLE, shrinkage=20.0)
+
+
+def cowatch(data: Dataset, requests: Requests) -> Scores:
+    """What the same profiles watch, by the product's own table: each of the newest titles of a history votes once."""
+    config, mine = IndexConfig(), np.flatnonzero(requests.learns)
+    source, target, weight = ease(data.profile[mine], data.title[mine], config.cowatch_titles, config.cowatch_per_title,
+                                  config.cowatch_regularization)
+    table = csr_matrix((weight, (source, target)), shape=(requests.titles, requests.titles))
+
+    def scores(rows: np.ndarray) -> np.ndarray:
+        newest = [np.unique(data.title[requests.history(row)][::-1][:COWATCH_EVENTS]) for row in rows]
+        ends = np.concatenate([[0], np.cumsum([len(titles) for titles in newest])])
+        watched = csr_matrix((np.ones(ends[-1], np.float32), np.concatenate([np.zeros(0, np.int64), *newest]), ends),
+                             shape=(len(rows), requests.titles))
+        return (watched @ table).toarray()
+
+    return scores

@@ -1,5 +1,5 @@
 """`marquee index`: the release's item tower and the lake at its tag -> item_vectors.npy, titles.parquet,
-transitions.parquet, fallback.parquet and a checked Milvus collection.
+transitions.parquet, cowatch.parquet, fallback.parquet and a checked Milvus collection.
 """
 
 import time
@@ -19,6 +19,7 @@ from contracts.eligibility import Eligibility
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import tag_name
 from contracts.release import (
+    COWATCH,
     FALLBACK,
     ITEM_TOWER,
     ITEM_VECTORS,
@@ -36,6 +37,7 @@ from jobs.embed import Embedder
 from jobs.index import catalogue, collection
 from jobs.index.check import Checked, check
 from jobs.index.config import IndexConfig
+from jobs.index.cowatch import cowatch
 from jobs.index.fallback import Popularity, fallback_rows
 from jobs.index.transitions import transitions
 from jobs.runtime import log, progress_visible, require_free_disk
@@ -68,13 +70,14 @@ def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bo
     state = catalogue.eligibility(titles, catalogue.read_windows(settings, tag, split))
     plays = catalogue.read_plays(settings, tag, split)
 
-    following = transition_table(plays, split, config)
+    following, together = transition_table(plays, split, config), cowatch_table(plays, config)
     orders = fallback_table(plays, table, state, split, config)
     _write_array(folder / ITEM_VECTORS, vectors_TD)
     at = catalogue.seconds(split.judge_end)
-    for name, rows in ((TITLES, catalogue.with_windows(table, state, at)), (TRANSITIONS, following), (FALLBACK, orders)):
+    for name, rows in ((TITLES, catalogue.with_windows(table, state, at)), (TRANSITIONS, following), (COWATCH, together),
+                       (FALLBACK, orders)):
         _write_table(folder / name, rows)
-    receipts.write(settings, release_id, "index", (ITEM_VECTORS, TITLES, TRANSITIONS, FALLBACK))
+    receipts.write(settings, release_id, "index", (ITEM_VECTORS, TITLES, TRANSITIONS, COWATCH, FALLBACK))
     if files_only:
         return {"release_id": release_id, "titles": len(table), "collection": None}
 
@@ -87,7 +90,7 @@ def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bo
         client.close()
     return {
         "release_id": release_id, "titles": len(table), "id_titles": int((table["id_index"].to_numpy() > 0).sum()),
-        "dimension": vectors_TD.shape[1], "transitions": len(following), "fallback_rows": len(orders),
+        "dimension": vectors_TD.shape[1], "transitions": len(following), "cowatch": len(together), "fallback_rows": len(orders),
         "markets": state.markets(), "collection": collection_name(release_id), "collection_kept": kept,
         "embed_seconds": round(embedded, 2), "checked": asdict(checked),
     }
@@ -147,6 +150,18 @@ def transition_table(plays: pa.Table, split: TimeSplit, config: IndexConfig) -> 
     source, target, weight = transitions(profile_E, title_E, _age_days(plays, split), config.transition_reach,
                                          config.transitions_per_title, config.transition_half_life_days,
                                          config.transition_shrinkage)
+    return _neighbours(names, source, target, weight)
+
+
+def cowatch_table(plays: pa.Table, config: IndexConfig) -> pa.Table:
+    """from_title, to_title, weight."""
+    names, title_E = _coded(plays["title_id"])
+    _, profile_E = _coded(plays["profile_id"])
+    return _neighbours(names, *cowatch(profile_E, title_E, config.cowatch_titles, config.cowatch_per_title,
+                                       config.cowatch_regularization))
+
+
+def _neighbours(names: pa.Array, source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> pa.Table:
     return pa.table({"from_title": names.take(pa.array(source)), "to_title": names.take(pa.array(target)),
                      "weight": pa.array(weight, pa.float32())})
 

@@ -14,6 +14,11 @@ class IndexConfig:
     transition_half_life_days: float = 30.0  # 0: old and new plays count the same
     transition_shrinkage: float = 20.0
 
+    # what the same profiles watch (EASE)
+    cowatch_titles: int = 8000  # played by most profiles; the matrix is dense
+    cowatch_per_title: int = 200
+    cowatch_regularization: float = 300.0
+
     # popularity by market and cohort
     fallback_half_life_days: float = 7.0
     fallback_world_share: float = 0.05  # of other markets' plays, so that a thin market has an order too

@@ -1,5 +1,5 @@
 """What is played soon after what: co-occurrence of a play with the next few of the same profile, nearer ones more
-(sequential kNN; FACTS' best with the next five, 1/distance). Serving reads it through contracts/transitions.py.
+(sequential kNN; FACTS' best with the next five, 1/distance). Serving reads it through contracts/neighbours.py.
 
 Shape suffixes: E plays, R rows of the table.
 """

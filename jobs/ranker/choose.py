@@ -6,6 +6,7 @@ S training rows.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import lightgbm
 import numpy as np
@@ -142,8 +143,9 @@ def choose(
         return _without_validation(validation, config)
     judge = Validation(validation, config)
     scores: dict[str, Callable[[ValidationRows], np.ndarray]] = {"retrieval": lambda r: r.retrieval_K}
-    for weight in config.transition_weights:
-        scores[f"blend {weight:g}"] = lambda r, weight=weight: blend_scores(r.retrieval_K, r.transition_K, weight)
+    for weights in product(config.transition_weights, config.cowatch_weights):
+        scores["blend {:g} {:g}".format(*weights)] = (
+            lambda r, weights=weights: blend_scores(r.retrieval_K, r.transition_K, r.cowatch_K, *weights))
     ndcg_V = {name: judge.ndcg([score(r) for r in validation]) for name, score in scores.items()}
     ndcg_V |= _lambdamart_ndcg(training, judge, config, threads)
     pick, reason = simplest_of_the_best(ndcg_V, judge)
@@ -191,7 +193,7 @@ def _shipped(
     kind, *details = pick.split()
     spec = RankerSpec(kind=kind, reason=reason, validation=figures, picked=pick)
     if kind == "blend":
-        return Choice(spec.model_copy(update={"transition_weight": float(details[0])}), None)
+        return Choice(spec.model_copy(update=dict(zip(("transition_weight", "cowatch_weight"), map(float, details), strict=True))), None)
     if kind == "retrieval":
         return Choice(spec, None)
     variant = VARIANTS[details[0]]

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from contracts import release as names
 from contracts.features import Asker, Candidates, history_facts, ranking_features
 from contracts.marts import PROFILE_FEATURES
+from contracts.neighbours import NeighbourTable, cowatch_scores, transition_scores
 from contracts.query import QUERY_INPUTS, QUERY_OUTPUT, Context, History, Profile, query_inputs
-from contracts.transitions import TransitionTable, transition_scores
 from jobs.ranker.asof import EligibleAsOf, Plays, TitleFeaturesAsOf, floats, microseconds
 
 BATCH = 64
@@ -144,7 +144,8 @@ class Pools:
     counts: TitleFeaturesAsOf
     counts_lag: timedelta
     plays: Plays
-    transitions: TransitionTable
+    transitions: NeighbourTable
+    cowatch: NeighbourTable
     size: int
 
     def of(self, requests: Sequence[Request]) -> Iterator[Pool]:
@@ -192,7 +193,8 @@ class Pools:
         return Pool(
             request, Asker(request.profile, request.context, request.aggregates, last_genres, series), rows_K,
             Candidates(
-                titles, scores_K, transition_scores(history.title_ids, titles, self.transitions), columns,
+                titles, scores_K, transition_scores(history.title_ids, titles, self.transitions),
+                cowatch_scores(history.title_ids, titles, self.cowatch), columns,
                 [catalogue.genres[i] for i in rows_K], [catalogue.language[i] for i in rows_K],
                 [catalogue.series[i] for i in rows_K],
             ),

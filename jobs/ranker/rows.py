@@ -68,6 +68,7 @@ class ValidationRows:
     features_KR: np.ndarray
     retrieval_K: np.ndarray
     transition_K: np.ndarray
+    cowatch_K: np.ndarray
     gain_K: np.ndarray
     relevant_gains: np.ndarray  # of everything engaged with, retrieved or not
     profile_id: str
@@ -117,6 +118,7 @@ def validation_rows(pool: Pool, slate: Slate, attention: Attention, config: Rank
     position = np.array([slate.position[slate.row_of[title]] if title in slate.row_of else np.nan for title in relevant])
     return ValidationRows(
         pool.features(), np.asarray(pool.candidates.retrieval_score), np.asarray(pool.candidates.transition_score),
+        np.asarray(pool.candidates.cowatch_score),
         pool.gains(), np.array(sorted(relevant.values(), reverse=True), np.int64), pool.request.profile.profile_id,
         float(_inverse(attention, position, pool, config).mean()) if len(relevant) else 1.0,
     )

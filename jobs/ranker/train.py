@@ -19,9 +19,9 @@ from contracts import durable
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.marts import FEATURE_SERVICE, TITLE_FEATURES, tag_name
+from contracts.neighbours import NeighbourTable
 from contracts.release import Provenance, ReleaseSpec, collection_name, file_entry
 from contracts.settings import Settings
-from contracts.transitions import TransitionTable
 from jobs import receipts
 from jobs.lake import read
 from jobs.ranker import tracking
@@ -45,7 +45,7 @@ from jobs.ranker.rows import (
 )
 from jobs.runtime import log
 
-INPUTS = (names.QUERY_TOWER, names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS)
+INPUTS = (names.QUERY_TOWER, names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS, names.COWATCH)
 
 
 def run(settings: Settings, release_id: str, config: RankerConfig) -> dict[str, Any]:
@@ -167,7 +167,6 @@ def load_pools(
 ) -> Pools:
     catalogue = Catalogue.load(folder)
     default_length = int((provenance.recipe.get("towers") or {}).get("history_length", 200))
-    transitions = pq.read_table(folder / names.TRANSITIONS)
     return Pools(
         catalogue,
         QueryTower.load(folder / names.QUERY_TOWER, settings.threads, default_length),
@@ -180,9 +179,14 @@ def load_pools(
         ),
         provenance.tag.split.counts_lag,
         Plays.from_marts(marts.table("fct_play", *Plays.COLUMNS), [r.profile.profile_id for r in requests]),
-        TransitionTable.from_arrays(*(transitions[c].to_pylist() for c in ("from_title", "to_title", "weight"))),
+        _neighbours(folder / names.TRANSITIONS), _neighbours(folder / names.COWATCH),
         config.pool_size,
     )
+
+
+def _neighbours(path: Path) -> NeighbourTable:
+    table = pq.read_table(path)
+    return NeighbourTable.from_arrays(*(table[c].to_pylist() for c in ("from_title", "to_title", "weight")))
 
 
 def _spec(

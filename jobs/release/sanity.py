@@ -17,6 +17,7 @@ from contracts.features import RANKING_FEATURES
 from contracts.marts import TITLE_FEATURES
 from contracts.query import ITEM_INPUTS, ITEM_OUTPUT, QUERY_INPUTS, QUERY_OUTPUT
 from contracts.release import (
+    COWATCH,
     FALLBACK,
     ITEM_TOWER,
     ITEM_VECTORS,
@@ -42,7 +43,8 @@ def check(root: Path, spec: ReleaseSpec) -> int:
     _vectors(root, spec, len(title_ids))
     _tower(root / QUERY_TOWER, QUERY_INPUTS, QUERY_OUTPUT, spec.dimension)
     _tower(root / ITEM_TOWER, ITEM_INPUTS, ITEM_OUTPUT, spec.dimension)
-    _references(root / TRANSITIONS, ("from_title", "to_title"), ("weight",), title_ids)
+    for neighbours in (TRANSITIONS, COWATCH):
+        _references(root / neighbours, ("from_title", "to_title"), ("weight",), title_ids)
     _references(root / FALLBACK, ("title_id",), ("market", "cohort", "rank", "score"), title_ids)
     _markets(root, spec)
     _ranker(root, spec)

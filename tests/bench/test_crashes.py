@@ -45,12 +45,13 @@ def test_a_mixed_answer_is_seen(tmp_path):
 
         def answer(scores: dict) -> dict:
             return {"generated_at": moment.isoformat(), "titles": [
-                {"title_id": title, "source": "retrieval", "score": r, "retrieval_score": n, "transition_score": v} for title, (r, n, v) in scores.items()]}
+                {"title_id": title, "source": "retrieval", "score": r, "retrieval_score": n, "transition_score": v, "cowatch_score": c}
+                for title, (r, n, v, c) in scores.items()]}
 
         assert computed_by(answer(shelves[ONE]), known, "tv", releases, eligible) == [ONE]
         assert computed_by(answer(shelves[OTHER]), known, "tv", releases, eligible) == [OTHER]
         both = sorted(set(shelves[ONE]) & set(shelves[OTHER]))
-        mixed = {title: (shelves[ONE][title][0], shelves[OTHER][title][1], shelves[ONE][title][2]) for title in both}
+        mixed = {title: (shelves[ONE][title][0], shelves[OTHER][title][1], *shelves[ONE][title][2:]) for title in both}
         assert computed_by(answer(mixed), known, "tv", releases, eligible) == []
     finally:
         home.stop()

@@ -31,7 +31,7 @@ def candidates(k: int = 4, seed: int = 1) -> Candidates:
     columns = {name: rng.integers(0, 100, k).astype(float) for name in TITLE_FEATURES}
     columns |= {"year": np.full(k, 1999.0), "runtime_minutes": np.full(k, 90.0), "maturity": np.full(k, 12.0),
                 "age_days": np.arange(k, dtype=float)}
-    return Candidates([f"t{i}" for i in range(k)], rng.normal(size=k), rng.random(k), columns,
+    return Candidates([f"t{i}" for i in range(k)], rng.normal(size=k), rng.random(k), rng.random(k), columns,
                       [("drama", "crime"), ("family",), (), ("crime",)][:k], ["de", "en", "", "de"][:k],
                       ["s1", "s2", "", ""][:k])
 
@@ -57,11 +57,11 @@ def test_the_place_is_no_feature():
 def test_only_what_compares_candidates_depends_on_the_others():
     """One candidate alone has the features that it has among others, but for gaps and rank."""
     together, whole = ranking_features(asker(), candidates()), candidates()
-    compared = {"retrieval_gap", "retrieval_rank_log", "transition_gap"}
+    compared = {"retrieval_gap", "retrieval_rank_log", "transition_gap", "cowatch_gap"}
     keep = [i for i, name in enumerate(RANKING_FEATURES) if name not in compared]
     for i in range(4):
         alone = Candidates(
-            whole.title_ids[i:i + 1], whole.retrieval_score[i:i + 1], whole.transition_score[i:i + 1],
+            whole.title_ids[i:i + 1], whole.retrieval_score[i:i + 1], whole.transition_score[i:i + 1], whole.cowatch_score[i:i + 1],
             {name: values[i:i + 1] for name, values in whole.columns.items()}, whole.genres[i:i + 1],
             whole.language[i:i + 1], whole.series_id[i:i + 1])
         np.testing.assert_array_equal(ranking_features(asker(), alone)[0, keep], together[i, keep])
@@ -95,7 +95,7 @@ def test_gap_and_rank_follow_the_scores():
 
 
 def test_no_candidates_are_no_rows():
-    empty = Candidates([], np.zeros(0), np.zeros(0), {name: np.zeros(0) for name in candidates().columns}, [], [], [])
+    empty = Candidates([], np.zeros(0), np.zeros(0), np.zeros(0), {name: np.zeros(0) for name in candidates().columns}, [], [], [])
     assert ranking_features(asker(), empty).shape == (0, len(RANKING_FEATURES))
 
 
@@ -108,6 +108,6 @@ def test_history_facts_look_at_the_newest_five_and_leave_out_unknown_titles():
 
 def test_a_blend_ignores_scale_and_constant_scores():
     retrieval, transition = np.array([0.1, 0.3, 0.2]), np.array([5.0, 0.0, 1.0])
-    np.testing.assert_allclose(blend_scores(retrieval * 7 + 3, transition, 0.4), blend_scores(retrieval, transition, 0.4))
-    np.testing.assert_allclose(blend_scores(retrieval, np.full(3, 2.0), 0.4), blend_scores(retrieval, transition, 0.0))
-    assert len(blend_scores(np.zeros(0), np.zeros(0), 1.0)) == 0
+    np.testing.assert_allclose(blend_scores(retrieval * 7 + 3, transition, -2 * transition, 0.4, 0.0), blend_scores(retrieval, transition, transition, 0.2, 0.2))
+    np.testing.assert_allclose(blend_scores(retrieval, np.full(3, 2.0), np.full(3, 1.0), 0.4, 0.2), blend_scores(retrieval, transition, transition, 0.0, 0.0))
+    assert len(blend_scores(np.zeros(0), np.zeros(0), np.zeros(0), 1.0, 1.0)) == 0

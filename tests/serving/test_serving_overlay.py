@@ -80,7 +80,7 @@ def test_a_near_arrival_is_found_and_scored_like_any_other(world, vectors):
     assert made.pool.retrieval_K[0] == pytest.approx(1.0, abs=1e-5)
     pick = next(p for p in made.picks if p.title_id == "n1")
     assert np.isfinite(pick.score)
-    counts = release.candidates(release.titles.rows(["n1"]), np.ones(1), np.zeros(1), 0).columns
+    counts = release.candidates(release.titles.rows(["n1"]), np.ones(1), WHO.history, 0).columns
     assert np.isnan(counts["plays_30d"][0]), "nobody has counted it: as the ranker learnt of such titles"
     assert counts["runtime_minutes"][0] == 100.0
     exact = shelf_at(release, eligibility, Broken())

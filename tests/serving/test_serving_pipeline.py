@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from contracts.eligibility import Eligibility, Record
 from contracts.features import ranking_features
+from contracts.neighbours import cowatch_scores, transition_scores
 from contracts.settings import Settings
-from contracts.transitions import transition_scores
 from serving import retrieve
 from serving.loader import load
 from serving.member import Ask, Member
@@ -80,9 +80,12 @@ def test_scores_are_the_ranking_function_on_the_releases_vectors(world, vectors)
     rows = release.titles.rows(pool.title_ids)
     query = release.query_D(who.history, who.profile, Ask("p1", NOW).context)
     np.testing.assert_allclose(pool.retrieval_K, np.asarray(release.vectors_ND)[rows] @ query, atol=1e-6)
-    follows = transition_scores(who.history.title_ids, pool.title_ids, release.transitions)
-    features = ranking_features(release.asker(who.profile, Ask("p1", NOW).context, who.history, {}),
-                                release.candidates(rows, pool.retrieval_K, follows, int(NOW.timestamp())))
+    candidates = release.candidates(rows, pool.retrieval_K, who.history, int(NOW.timestamp()))
+    np.testing.assert_array_equal(candidates.transition_score,
+                                  transition_scores(who.history.title_ids, pool.title_ids, release.transitions))
+    np.testing.assert_array_equal(candidates.cowatch_score, cowatch_scores(who.history.title_ids, pool.title_ids, release.cowatch))
+    assert candidates.cowatch_score.any()
+    features = ranking_features(release.asker(who.profile, Ask("p1", NOW).context, who.history, {}), candidates)
     np.testing.assert_array_equal(pool.ranker_K, release.ranker._model.predict(features, num_threads=1))
     assert {p.score for p in made.picks} <= set(pool.ranker_K)
 

@@ -109,11 +109,8 @@ def build_release(
     onnx.save(query_tower(rng), folder / files.QUERY_TOWER)
     onnx.save(item_tower(rng, catalogue.ids), folder / files.ITEM_TOWER)
     pq.write_table(titles_table(catalogue, rng), folder / files.TITLES)
-    pairs = sorted({(int(a), int(b)) for a, b in rng.integers(0, catalogue.size, (catalogue.size * 4, 2)) if a != b})
-    pq.write_table(pa.table({
-        "from_title": [catalogue.ids[a] for a, _ in pairs], "to_title": [catalogue.ids[b] for _, b in pairs],
-        "weight": rng.random(len(pairs)).astype(np.float32),
-    }), folder / files.TRANSITIONS)
+    pq.write_table(neighbours_table(catalogue, rng), folder / files.TRANSITIONS)
+    pq.write_table(neighbours_table(catalogue, rng, least=-0.5), folder / files.COWATCH)
     pq.write_table(fallback_table(catalogue), folder / files.FALLBACK)
     if kind == "lambdamart":
         train_ranker(rng).save_model(folder / files.RANKER)
@@ -199,6 +196,14 @@ def titles_table(catalogue: Catalogue, rng: np.random.Generator) -> pa.Table:
     columns["windows"] = [[dict(zip(("market", "opens_at", "closes_at"), (market, *span))) for market in MARKETS
                            if (span := eligibility.window(title_id, market, at))] for title_id in catalogue.ids]
     return pa.table(columns | {name: rng.random(n) * 100 for name in TITLE_FEATURES})
+
+
+def neighbours_table(catalogue: Catalogue, rng: np.random.Generator, least: float = 0.0) -> pa.Table:
+    pairs = sorted({(int(a), int(b)) for a, b in rng.integers(0, catalogue.size, (catalogue.size * 4, 2)) if a != b})
+    return pa.table({
+        "from_title": [catalogue.ids[a] for a, _ in pairs], "to_title": [catalogue.ids[b] for _, b in pairs],
+        "weight": (least + rng.random(len(pairs))).astype(np.float32),
+    })
 
 
 def fallback_table(catalogue: Catalogue) -> pa.Table:

@@ -24,7 +24,7 @@ def test_nothing_is_drawn_where_nothing_was_estimated():
 
 
 def test_the_pick_is_in_colour_though_another_is_better():
-    validation = {"retrieval": 0.30, "blend 0.4": 0.299, "lambdamart pool 50": 0.301}
+    validation = {"retrieval": 0.30, "blend 0.4 0.1": 0.299, "lambdamart pool 50": 0.301}
     colour = plots.COLOURS[plots.CANDIDATE]
     picks = [plots.ranker_choice({"validation": validation, "picked": name}) for name in validation]
     assert all(drawn.count(f"fill: {colour}") == 1 for drawn in picks)

@@ -7,14 +7,14 @@ import pytest
 
 from contracts import release as names
 from contracts.errors import UsageError
-from contracts.transitions import TransitionTable
+from contracts.neighbours import NeighbourTable
 from jobs.index import build
 from jobs.index.config import IndexConfig
 from tests.jobs.towers import little_lake
 from tests.jobs.towers.little_lake import LATE, RELEASE, TITLES, UNKNOWN_MATURITY, UNSEEN
 
 CONFIG = IndexConfig(checked_searches=8, search_size=20)
-FILES = (names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS, names.FALLBACK)
+FILES = (names.ITEM_VECTORS, names.TITLES, names.TRANSITIONS, names.COWATCH, names.FALLBACK)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,14 @@ def test_transitions_know_nothing_of_what_came_later(home, result):
     table = rows(home, names.TRANSITIONS)
     assert result["transitions"] == len(table) > 100
     assert LATE not in {*table["from_title"].to_pylist(), *table["to_title"].to_pylist()}
-    followed = TransitionTable.from_arrays(*(table[name].to_pylist() for name in table.column_names))
+    followed = NeighbourTable.from_arrays(*(table[name].to_pylist() for name in table.column_names))
     assert followed.neighbours("t01")[0][0] == "t05", "the next title of the same taste"
+
+
+def test_cowatch_knows_nothing_of_what_came_later(home, result):
+    table = rows(home, names.COWATCH)
+    assert result["cowatch"] == len(table) > 100
+    assert LATE not in {*table["from_title"].to_pylist(), *table["to_title"].to_pylist()}
 
 
 def test_fallback_orders_are_whole_and_know_nothing_of_what_came_later(home, result):

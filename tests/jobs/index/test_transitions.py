@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.transitions import TransitionTable, transition_scores
+from contracts.neighbours import NeighbourTable, transition_scores
 from jobs.index.transitions import transitions
 
 
@@ -44,8 +44,8 @@ def test_transitions_equal_brute_force(plays, reach, per_title, half_life, shrin
         assert (s, t) not in found or found[s, t] == pytest.approx(w, rel=1e-5)
 
 
-def table() -> TransitionTable:
-    return TransitionTable.from_arrays(["a", "a", "b", "c"], ["b", "c", "c", "a"], [0.5, 0.25, 1.0, 0.75])
+def table() -> NeighbourTable:
+    return NeighbourTable.from_arrays(["a", "a", "b", "c"], ["b", "c", "c", "a"], [0.5, 0.25, 1.0, 0.75])
 
 
 def test_newer_plays_weigh_more():
@@ -58,7 +58,7 @@ def test_titles_without_transitions_vote_for_nothing():
     assert transition_scores([], ["a"], table()).tolist() == [0.0]
     assert transition_scores(["unknown"], ["a"], table()).tolist() == [0.0]
     assert table().top(["unknown"], 3) == []
-    empty = TransitionTable.from_arrays([], [], [])
+    empty = NeighbourTable.from_arrays([], [], [])
     assert transition_scores(["a"], ["a"], empty).tolist() == [0.0]
 
 
@@ -68,4 +68,4 @@ def test_neighbours_and_top_come_strongest_first():
     assert weight.tolist() == [0.5, 0.25]
     assert table().top(["a", "b"], 1) == ["c"]
     with pytest.raises(ValueError, match="columns of 1, 2 and 1"):
-        TransitionTable.from_arrays(["a"], ["b", "c"], [1.0])
+        NeighbourTable.from_arrays(["a"], ["b", "c"], [1.0])

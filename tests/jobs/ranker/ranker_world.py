@@ -89,9 +89,9 @@ class World:
         newest = {row["title_id"]: row for row in self.daily if row["snapshot_day"] <= SPLIT.counts_day}
         rows = [row | {name: newest[row["title_id"]][name] for name in TITLE_FEATURES} for row in self.titles]
         pq.write_table(pa.Table.from_pylist(rows), folder / names.TITLES)
-        pq.write_table(pa.table({"from_title": [r[0] for r in self.transitions], "to_title": [r[1] for r in self.transitions],
-                                 "weight": pa.array([r[2] for r in self.transitions], pa.float32())}),
-                       folder / names.TRANSITIONS)
+        for name in (names.TRANSITIONS, names.COWATCH):
+            pq.write_table(pa.table({"from_title": [r[0] for r in self.transitions], "to_title": [r[1] for r in self.transitions],
+                                     "weight": pa.array([r[2] for r in self.transitions], pa.float32())}), folder / name)
 
     def _title(self, i: int, rng: np.random.Generator) -> dict:
         return {"title_id": self.ids[i], "name": f"Title {i}", "genres": sorted(rng.choice(GENRES, 2, replace=False).tolist()),

@@ -272,7 +272,7 @@ def test_negatives_are_drawn_alike_at_every_rank():
 
 
 def judged(weight_V: np.ndarray, config, profiles: int = 0) -> Validation:
-    rows = [ValidationRows(np.zeros((1, 1)), np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.ones(1, np.int64),
+    rows = [ValidationRows(np.zeros((1, 1)), np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.ones(1, np.int64),
                            f"p{i % (profiles or len(weight_V))}", weight) for i, weight in enumerate(weight_V)]
     return Validation(rows, config)
 
@@ -282,10 +282,10 @@ def test_the_simplest_within_noise_of_the_best_is_picked(config):
     easy_V = rng.random(400)
     noise_V = rng.normal(0, 0.3, 400)
     noise_V -= noise_V.mean()
-    ndcg_V = {"retrieval": easy_V - 0.1, "blend 0.4": easy_V, "blend 0.8": easy_V + 0.002 + 0.01 * noise_V,
+    ndcg_V = {"retrieval": easy_V - 0.1, "blend 0.4 0": easy_V, "blend 0.8 0": easy_V + 0.002 + 0.01 * noise_V,
               "lambdamart pool 50": easy_V + noise_V + 0.005, "lambdamart slate 200": easy_V + noise_V + 0.008}
     pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config))
-    assert pick == "blend 0.8"
+    assert pick == "blend 0.8 0"
     assert "within two standard errors" in reason
     assert "lambdamart slate 200" in reason
     clear = ndcg_V | {"lambdamart slate 200": easy_V + 0.05}
@@ -306,5 +306,5 @@ def test_requests_of_one_profile_are_not_independent(config):
 
 
 def test_the_spec_of_an_older_release_still_reads():
-    old = {"kind": "blend", "transition_weight": 0.4, "reason": "r", "validation": {"blend 0.4": 0.3}}
+    old = {"kind": "blend", "transition_weight": 0.4, "reason": "r", "validation": {"blend 0.4 0": 0.3}}
     assert RankerSpec.model_validate(old).attention == {}

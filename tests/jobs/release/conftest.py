@@ -83,7 +83,8 @@ def build(settings: Settings, release: str, ranker: str, kind: str = "lambdamart
     features = {name: np.full(len(TITLES), flavour) for name in TITLE_FEATURES}
     pq.write_table(pa.table({"title_id": TITLES, "name": TITLES, "genres": [["drama"]] * 3, "maturity": [0, 7, 16],
                              "id_index": [1, 2, 0], **features}), root / names.TITLES)
-    pq.write_table(pa.table({"from_title": ["t1"], "to_title": ["t2"], "weight": [1.0]}), root / names.TRANSITIONS)
+    for neighbours in (names.TRANSITIONS, names.COWATCH):
+        pq.write_table(pa.table({"from_title": ["t1"], "to_title": ["t2"], "weight": [1.0]}), root / neighbours)
     pq.write_table(pa.table({"market": ["nl"], "cohort": ["general"], "rank": [1], "title_id": ["t1"], "score": [1.0]}), root / names.FALLBACK)
     if kind == "lambdamart":
         (root / names.RANKER).write_text(ranker)

@@ -1,0 +1,82 @@
+"""Co-watch weights against the definition (one ridge regression a title), and what they must not contain."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.neighbours import NeighbourTable, cowatch_scores
+from jobs.index.cowatch import cowatch
+
+
+def regressions(profile, title, titles, ridge):
+    """(T,T) EASE by its definition: every title regressed on the others with a ridge, one after the other."""
+    watched = np.zeros((max(profile, default=0) + 1, titles))
+    watched[profile, title] = 1.0
+    weight = np.zeros((titles, titles))
+    for j in range(titles):
+        others = [i for i in range(titles) if i != j]
+        x = watched[:, others]
+        weight[others, j] = np.linalg.solve(x.T @ x + ridge * np.eye(titles - 1), x.T @ watched[:, j])
+    return weight
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5)), min_size=1, max_size=40), st.sampled_from([0.5, 3.0]))
+@settings(max_examples=100, deadline=None)
+def test_equal_to_one_regression_a_title(plays, ridge):
+    profile, title = (np.array([row[k] for row in plays], np.int64) for k in (0, 1))
+    titles = int(title.max()) + 1
+    source, target, weight = cowatch(profile, title, 100, 100, ridge)
+    found = np.zeros((titles, titles))
+    found[source, target] = weight
+    np.testing.assert_allclose(found, regressions(profile, title, titles, ridge), atol=2e-6)
+    assert not (source == target).any()
+    order = np.lexsort((target, -weight, source))
+    assert order.tolist() == list(range(len(source)))
+
+
+def plays() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    return random.integers(0, 60, 900), np.minimum(random.geometric(0.12, 900), 25)
+
+
+def test_the_largest_weights_of_each_title_stay_of_either_sign():
+    profile, title = plays()
+    whole = {(s, t): w for s, t, w in zip(*cowatch(profile, title, 100, 100, 5.0))}
+    kept = {(s, t): w for s, t, w in zip(*cowatch(profile, title, 100, 3, 5.0))}
+    assert kept.items() <= whole.items()
+    assert min(kept.values()) < 0 < max(kept.values())
+    for source in {s for s, _ in whole}:
+        mine = sorted((abs(w) for (s, _), w in whole.items() if s == source), reverse=True)[:3]
+        assert sorted((abs(w) for (s, _), w in kept.items() if s == source), reverse=True) == mine
+
+
+def test_only_the_titles_that_most_profiles_played_are_modelled():
+    profile, title = plays()
+    source, target, _ = cowatch(profile, title, 4, 100, 5.0)
+    watchers = [len(set(profile[title == t])) for t in range(26)]
+    assert set(source) | set(target) == set(np.argsort(-np.array(watchers), kind="stable")[:4])
+
+
+def test_a_second_play_of_a_title_adds_nothing():
+    profile, title = plays()
+    again = cowatch(np.repeat(profile, 2), np.repeat(title, 2), 100, 100, 5.0)
+    for one, other in zip(cowatch(profile, title, 100, 100, 5.0), again):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_plays_no_neighbours():
+    none = np.zeros(0, np.int64)
+    assert [len(part) for part in cowatch(none, none, 10, 10, 1.0)] == [0, 0, 0]
+
+
+def test_every_title_of_a_history_votes_once_and_alike():
+    table = NeighbourTable.from_arrays(["a", "b", "b"], ["c", "c", "a"], [0.5, -0.25, 1.0])
+    assert cowatch_scores(["a", "b", "a"], ["c", "a", "unknown"], table).tolist() == [0.25, 1.0, 0.0]
+    assert cowatch_scores([], ["c"], table).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("older", "counts"), [(199, True), (200, False)])
+def test_the_newest_two_hundred_titles_vote(older, counts):
+    table = NeighbourTable.from_arrays(["a"], ["c"], [0.5])
+    assert bool(cowatch_scores(["a", *(f"x{i}" for i in range(older))], ["c"], table)[0]) is counts
