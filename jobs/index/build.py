@@ -70,7 +70,7 @@ def run(settings: Settings, release_id: str, config: IndexConfig, files_only: bo
     state = catalogue.eligibility(titles, catalogue.read_windows(settings, tag, split))
     plays = catalogue.read_plays(settings, tag, split)
 
-    following, together = transition_table(plays, split, config), cowatch_table(plays, config)
+    following, together = neighbour_tables(plays, split, config)
     orders = fallback_table(plays, table, state, split, config)
     _write_array(folder / ITEM_VECTORS, vectors_TD)
     at = catalogue.seconds(split.judge_end)
@@ -143,22 +143,14 @@ def users_of(settings: Settings, release_id: str) -> list[str]:
     return users
 
 
-def transition_table(plays: pa.Table, split: TimeSplit, config: IndexConfig) -> pa.Table:
-    """from_title, to_title, weight."""
+def neighbour_tables(plays: pa.Table, split: TimeSplit, config: IndexConfig) -> tuple[pa.Table, pa.Table]:
+    """Transitions and co-watches, each with from_title, to_title, weight."""
     names, title_E = _coded(plays["title_id"])
     _, profile_E = _coded(plays["profile_id"])
-    source, target, weight = transitions(profile_E, title_E, _age_days(plays, split), config.transition_reach,
-                                         config.transitions_per_title, config.transition_half_life_days,
-                                         config.transition_shrinkage)
-    return _neighbours(names, source, target, weight)
-
-
-def cowatch_table(plays: pa.Table, config: IndexConfig) -> pa.Table:
-    """from_title, to_title, weight."""
-    names, title_E = _coded(plays["title_id"])
-    _, profile_E = _coded(plays["profile_id"])
-    return _neighbours(names, *cowatch(profile_E, title_E, config.cowatch_titles, config.cowatch_per_title,
-                                       config.cowatch_regularization))
+    following = transitions(profile_E, title_E, _age_days(plays, split), config.transition_reach, config.transitions_per_title,
+                            config.transition_half_life_days, config.transition_shrinkage)
+    together = cowatch(profile_E, title_E, config.cowatch_titles, config.cowatch_per_title, config.cowatch_regularization)
+    return _neighbours(names, *following), _neighbours(names, *together)
 
 
 def _neighbours(names: pa.Array, source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> pa.Table:
