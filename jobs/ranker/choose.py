@@ -82,6 +82,7 @@ def train_lambdamart(
         "num_leaves": config.leaves, "learning_rate": config.learning_rate, "min_data_in_leaf": config.min_rows_in_leaf,
         "lambda_l2": config.lambda_l2, "seed": config.seed, "num_threads": threads,
         "lambdarank_position_bias_regularization": config.place_regularization,
+        "lambdarank_norm": not variant.weighted,  # to give every list the same size would undo its weights
         "deterministic": True, "force_row_wise": True, "verbosity": -1,
     }
     return lightgbm.train(parameters, data, num_boost_round=rounds)
