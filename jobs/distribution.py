@@ -20,6 +20,10 @@ BUCKETS = 10
 SAMPLE_NOISE = 3.0
 """Multiples of the mean PSI of equal distributions that pass as noise."""
 
+LEAST_MOVE = 0.05
+"""A number moves where a decile differs by this share of its size. PSI knows no size: means of ratings that lie close
+together, each shrunk to the mean of all, all move when that one does, by a hundredth."""
+
 
 class Limits(BaseModel, frozen=True):
     """When rows may not go online."""
@@ -34,11 +38,12 @@ LIMITS = Limits()
 
 class Feature(BaseModel):
     """One feature: share of rows that have a value; of those, shares by bucket. Numbers are cut at `edges`; texts by
-    value, the rest under an empty name."""
+    value, the rest under an empty name. `deciles` are a number's own, whatever the edges."""
 
     filled: float
     rows: int
     edges: list[float] = []
+    deciles: list[float] = []
     names: list[str] = []
     shares: list[float] = []
 
@@ -85,12 +90,18 @@ def breaches(view: str, reference: Distribution, now: Distribution, limits: Limi
         current = now.features[name]
         if was.filled - current.filled > limits.filled_drop:
             found.append(Breach(view=view, feature=name, figure="filled share", was=was.filled, now=current.filled, limit=was.filled - limits.filled_drop))
-        elif was.shares and current.shares:
+        elif was.shares and current.shares and moved(was, current):
             shift = psi(was.shares, current.shares)
             limit = limits.psi + SAMPLE_NOISE * (len(was.shares) - 1) * (1 / max(was.rows, 1) + 1 / max(current.rows, 1))
             if shift > limit:
                 found.append(Breach(view=view, feature=name, figure="PSI", was=0, now=shift, limit=limit))
     return found
+
+
+def moved(was: Feature, now: Feature) -> bool:
+    """Whether any decile differs by LEAST_MOVE of the larger; always for texts, and where no deciles were kept."""
+    p, q = np.asarray(was.deciles), np.asarray(now.deciles)
+    return not (len(p) and len(q)) or bool((np.abs(q - p) > LEAST_MOVE * np.maximum(np.abs(p), np.abs(q))).any())
 
 
 def psi(was: list[float], now: list[float], floor: float = 1e-4) -> float:
@@ -129,9 +140,10 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _of_numbers(numbers: np.ndarray, total: int, reference: Feature | None) -> Feature:
-    edges = reference.edges if reference else sorted({float(e) for e in np.quantile(numbers, np.arange(1, BUCKETS) / BUCKETS)} if len(numbers) else [])
+    deciles = np.quantile(numbers, np.arange(1, BUCKETS) / BUCKETS).tolist() if len(numbers) else []
+    edges = reference.edges if reference else sorted(set(deciles))
     counts = np.bincount(np.searchsorted(edges, numbers, side="left"), minlength=len(edges) + 1)
-    return Feature(filled=len(numbers) / total, rows=len(numbers), edges=edges, shares=_shares(counts))
+    return Feature(filled=len(numbers) / total, rows=len(numbers), edges=edges, deciles=deciles, shares=_shares(counts))
 
 
 def _of_texts(texts: list[str], total: int, reference: Feature | None) -> Feature:

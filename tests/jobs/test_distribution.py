@@ -62,6 +62,12 @@ def test_a_market_that_vanished_is_named():
     assert found(table(), now.set_column(now.column_names.index("market"), "market", merged)) == {"market": "PSI"}
 
 
+@pytest.mark.parametrize(("factor", "said"), [(0.985, {}), (0.9, {"rating": "PSI"})])
+def test_values_close_together_must_move_by_more_than_a_hundredth(factor, said):
+    rating = RNG.normal(3.9, 0.05, 400)
+    assert found(pa.table({"rating": rating}), pa.table({"rating": factor * rating})) == said
+
+
 def test_limits_are_the_callers():
     assert found(table(), table(scale=60.0), psi=100.0) == {}
 

@@ -20,7 +20,7 @@ from contracts.eligibility import Eligibility, Record
 from contracts.errors import UsageError
 from contracts.marts import INGESTS, PROFILE_FEATURES, TITLE_FEATURES, tag_name
 from contracts.settings import Settings
-from jobs.distribution import SAMPLE_NOISE, Distribution, Feature, describe, psi
+from jobs.distribution import SAMPLE_NOISE, Distribution, Feature, describe, moved, psi
 from jobs.evaluation import gates as gate
 from jobs.evaluation.case import Case
 from jobs.evaluation.gates import Gate
@@ -251,8 +251,8 @@ def _one_a_profile(requests: pa.Table) -> pa.Table:
 
 
 def _shift(was: Feature, now: Feature, units: int) -> float:
-    """PSI beyond the noise of that many independent rows."""
-    if not was.shares or not now.shares:
+    """PSI beyond the noise of that many independent rows; 0 where no decile moved."""
+    if not was.shares or not now.shares or not moved(was, now):
         return 0.0
     noise = SAMPLE_NOISE * (len(was.shares) - 1) * (1 / max(min(was.rows, units), 1) + 1 / max(min(now.rows, units), 1))
     return psi(was.shares, now.shares, floor=1 / (2 * max(was.rows, now.rows, 1))) - noise
