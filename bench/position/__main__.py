@@ -76,21 +76,29 @@ def _still_open(log: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _rankers(service: simulated.Service, seed: int, attention: Attention, requests: int) -> dict[str, float]:
-    """NDCG@10 by true relevance: each variant on logged plays, and the oracle on the same slates."""
+    """NDCG@10 by true relevance: each variant on logged plays, and on the same slates the oracle, and an oracle that sees
+    no more plays than were logged."""
     config = RankerConfig(pool_size=POOL)
     night = simulated.Requests(service, DAYS - 2, seed, config)
     pairs = [night.pool(session) for session in night.sample(requests)]
     logged = [training_rows(pool, slate, attention, config) for pool, slate, _ in pairs]
     rng = np.random.default_rng(seed)
     oracle = [_unbiased(rng, *pair, config) for _ in range(DRAWS) for pair in pairs]
+    share = DRAWS * _plays(logged) / _plays(oracle)
+    thinned = [_unbiased(rng, *pair, config, share) for pair in pairs]
     judged = simulated.Judged(simulated.Requests(service, DAYS - 1, seed, config), JUDGED)
-    out = {"retrieval": judged.ndcg(judged.retrieval_N), "oracle": _trained(VARIANTS["slate"], oracle, config, judged)}
+    out = {"retrieval": judged.ndcg(judged.retrieval_N), "oracle": _trained(VARIANTS["slate"], oracle, config, judged),
+           "oracle-thinned": _trained(VARIANTS["slate"], thinned, config, judged)}
     return out | {name: _trained(variant, logged, config, judged) for name, variant in VARIANTS.items()}
 
 
-def _unbiased(rng: np.random.Generator, pool, slate, play_K: np.ndarray, config: RankerConfig) -> TrainingRows:
-    """The rows of a slate with labels drawn from true relevance, as if every place were looked at."""
-    gain_K = np.where(_shown(pool, slate), simulated.draw_gains(rng, play_K, 1.0), 0)
+def _plays(rows: list[TrainingRows]) -> int:
+    return sum(int(((r.gain_S > 0) & (r.place_S > 0)).sum()) for r in rows)
+
+
+def _unbiased(rng: np.random.Generator, pool, slate, play_K: np.ndarray, config: RankerConfig, looked: float = 1.0) -> TrainingRows:
+    """The rows of a slate with labels drawn from true relevance, as if every place were looked at with the same chance."""
+    gain_K = np.where(_shown(pool, slate), simulated.draw_gains(rng, play_K, looked), 0)
     relevant = {title: int(gain) for title, gain in zip(pool.candidates.title_ids, gain_K) if gain}
     return training_rows(replace(pool, request=replace(pool.request, relevant=relevant)), slate, Attention("none"), replace(config, negatives=0))
 

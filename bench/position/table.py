@@ -1,7 +1,7 @@
 """README's tables, regenerated from the results between two marks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +18,29 @@ def write(results: Path) -> None:
 
 
 def world(rows: Sequence[dict]) -> str:
-    biased, flat = ([r for r in rows if r["what"] == "world" and r["flat"] is kind] for kind in (False, True))
-    lines = ["| figure | attention falls | attention flat |", "| --- | --- | --- |"]
+    """A column for each attention and number of requests."""
+    groups: dict[str, list[dict]] = {}
+    for row in sorted((r for r in rows if r["what"] == "world"), key=lambda r: (r["flat"], r["requests"])):
+        groups.setdefault(f"{'flat' if row['flat'] else 'falls'}, {row['requests']:,} requests, seeds", []).append(row)
+    heads = [f"{name} {', '.join(str(r['seed']) for r in group)}" for name, group in groups.items()]
+    lines = [f"| attention | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+
+    def line(label: str, figure: Callable[[dict], float | None]) -> None:
+        found = [[figure(row) for row in group] for group in groups.values()]
+        lines.append(f"| {label} | {' | '.join(_spread([v for v in values if v is not None]) for values in found)} |")
+
     for label, name in (("largest error of the curve at places 1 to 10", "error"), ("the same, but for slates already left", "error_open"),
                         ("the same by EM instead of exploration slots", "error_em")):
-        lines.append(f"| {label} | {_spread([r[name] for r in biased])} | {_spread([r[name] for r in flat])} |")
-    for name in (biased or flat)[0]["ndcg"]:
-        lines.append(f"| NDCG@10, {name} | {_spread([r['ndcg'][name] for r in biased])} | {_spread([r['ndcg'][name] for r in flat])} |")
-    lines.append(f"| oracle minus slate | {_spread([_gap(r, 'oracle') for r in biased])} | {_spread([_gap(r, 'oracle') for r in flat])} |")
+        line(label, lambda row, name=name: row[name])
+    for name in next(iter(groups.values()))[0]["ndcg"]:
+        line(f"NDCG@10, {name}", lambda row, name=name: row["ndcg"][name])
+    for oracle in ("oracle", "oracle-thinned"):
+        line(f"{oracle} minus slate", lambda row, oracle=oracle: _gap(row, oracle))
     for name in ("slate-weighted", "slate-places"):
-        lines.append(f"| share of that gap recovered by {name} | {_spread([_gap(r, name) / _gap(r, 'oracle') for r in biased])} | |")
+        line(f"share of the oracle's gap recovered by {name}", lambda row, name=name: None if row["flat"] else _gap(row, name) / _gap(row, "oracle"))
     for name in ("slate-weighted", "slate-places", "pool-weighted", "pool-places"):
         base = name.split("-")[0]
-        gains = [_spread([r["ndcg"][name] / r["ndcg"][base] - 1 for r in group]) for group in (biased, flat)]
-        lines.append(f"| {name} against {base}, relative | {gains[0]} | {gains[1]} |")
+        line(f"{name} against {base}, relative", lambda row, name=name, base=base: row["ndcg"][name] / row["ndcg"][base] - 1)
     return "\n".join(lines)
 
 
@@ -48,4 +57,4 @@ def _gap(row: dict, name: str) -> float:
 
 def _spread(values: Sequence[float]) -> str:
     """Mean, and in brackets the lowest and the highest."""
-    return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})" if values else "not measured"
+    return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})" if values else ""

@@ -84,8 +84,8 @@ def train_lambdamart(
     )
     parameters = {
         "objective": "lambdarank", "label_gain": list(LABEL_GAIN), "lambdarank_truncation_level": 2 * AT,
-        "num_leaves": config.leaves, "learning_rate": config.learning_rate, "min_data_in_leaf": config.min_rows_in_leaf,
-        "lambda_l2": config.lambda_l2, "seed": config.seed, "num_threads": threads,
+        "num_leaves": config.leaves, "extra_trees": config.extra_trees, "min_data_in_leaf": config.min_rows_in_leaf,
+        "learning_rate": config.learning_rate, "lambda_l2": config.lambda_l2, "seed": config.seed, "num_threads": threads,
         "lambdarank_position_bias_regularization": config.place_regularization,
         "lambdarank_norm": not (variant.shown_only or variant.weighted),
         "deterministic": True, "force_row_wise": True, "verbosity": -1,
