@@ -100,7 +100,7 @@ ERRORS_ALLOWED = 2.0
 
 
 class Validation:
-    """NDCG@10 over held-out requests: the mean weighted by each request's weight, and the standard error of a paired
+    """NDCG@10 over requests: the mean weighted by each request's weight, and the standard error of a paired
     difference."""
 
     def __init__(self, rows: Sequence[ValidationRows], config: RankerConfig):
@@ -115,6 +115,9 @@ class Validation:
     def mean(self, ndcg_V: np.ndarray) -> float:
         """Rounded, so that a tie is a tie."""
         return round(float(np.average(ndcg_V, weights=self.weight_V)), 6)
+
+    def in_words(self) -> str:
+        return f"{len(self.rows)} requests, {effective_size(self.weight_V):.0f} effective"
 
 
 def simplest_of_the_best(ndcg_V: Mapping[str, np.ndarray], validation: Validation) -> tuple[str, str]:
@@ -138,34 +141,47 @@ def complexity(name: str) -> int:
 
 
 def choose(
-    training: Sequence[TrainingRows], held_out: Sequence[TrainingRows], validation: Sequence[ValidationRows],
-    config: RankerConfig, threads: int,
+    training: Sequence[TrainingRows], held_out: Sequence[TrainingRows], asked: Sequence[ValidationRows], config: RankerConfig,
+    threads: int,
 ) -> Choice:
-    """The simplest that is within noise of the best: retrieval order, blends and LambdaMART by validation NDCG@10.
+    """The simplest within noise of the best by NDCG@10: first of retrieval order and blends, which learn nothing and are
+    judged by all that was `asked`, then of that one and LambdaMART, judged by the requests that it has not learnt from
+    (those with features).
 
-    `held_out` are the training rows of validation's requests: the winner learns from them too before it ships.
+    `held_out` are the training rows of those requests: the winner learns from them too before it ships.
     """
-    if len(validation) < config.min_validation_requests:
-        return _without_validation(validation, config)
-    judge = Validation(validation, config)
+    if len(asked) < config.min_validation_requests:
+        return _default_blend(len(asked), config)
+    everyone = Validation(asked, config)
+    ndcg_V = {name: everyone.ndcg([score(r) for r in asked]) for name, score in untrained(config).items()}
+    pick, reason = simplest_of_the_best(ndcg_V, everyone)
+    figures = {name: everyone.mean(values) for name, values in ndcg_V.items()}
+    reason = f"{reason}; {everyone.in_words()}"
+    unseen = [r for r in asked if r.features_KR is not None]
+    if len(training) < config.min_training_requests or len(unseen) < config.min_validation_requests:
+        reason += (f"; LambdaMART not tried: {len(training)} training requests, {config.min_training_requests} needed, "
+                   f"{len(unseen)} held out, {config.min_validation_requests} needed")
+        return _shipped(pick, reason, figures, [*training, *held_out], config, threads)
+    judge = Validation(unseen, config)
+    trained_V = _lambdamart_ndcg(training, judge, config, threads)
+    score = untrained(config)[pick]
+    pick, last = simplest_of_the_best({pick: judge.ndcg([score(r) for r in unseen])} | trained_V, judge)
+    figures |= {name: judge.mean(values) for name, values in trained_V.items()}
+    return _shipped(pick, f"{last}; {judge.in_words()}; before that {reason}", figures, [*training, *held_out], config, threads)
+
+
+def untrained(config: RankerConfig) -> dict[str, Callable[[ValidationRows], np.ndarray]]:
+    """Retrieval order and the blends, by name."""
     scores: dict[str, Callable[[ValidationRows], np.ndarray]] = {"retrieval": lambda r: r.retrieval_K}
     for weights in product(config.transition_weights, config.cowatch_weights):
         scores["blend {:g} {:g}".format(*weights)] = (
             lambda r, weights=weights: blend_scores(r.retrieval_K, r.transition_K, r.cowatch_K, *weights))
-    ndcg_V = {name: judge.ndcg([score(r) for r in validation]) for name, score in scores.items()}
-    ndcg_V |= _lambdamart_ndcg(training, judge, config, threads)
-    pick, reason = simplest_of_the_best(ndcg_V, judge)
-    reason += f"; {len(validation)} held-out requests, {effective_size(judge.weight_V):.0f} effective"
-    if len(training) < config.min_training_requests:
-        reason += f"; LambdaMART not tried: {len(training)} training requests, {config.min_training_requests} needed"
-    figures = {name: judge.mean(values) for name, values in ndcg_V.items()}
-    return _shipped(pick, reason, figures, [*training, *held_out], config, threads)
+    return scores
 
 
-def _without_validation(validation: Sequence, config: RankerConfig) -> Choice:
-    reason = f"{len(validation)} validation requests, {config.min_validation_requests} needed to pick a ranker"
-    weight = config.default_transition_weight
-    return Choice(RankerSpec(kind="blend", transition_weight=weight, reason=f"{reason}: the blend's default"), None)
+def _default_blend(requests: int, config: RankerConfig) -> Choice:
+    reason = f"{requests} requests, {config.min_validation_requests} needed to pick a ranker: the blend's default"
+    return Choice(RankerSpec(kind="blend", transition_weight=config.default_transition_weight, reason=reason), None)
 
 
 def variants(rows: Sequence[TrainingRows]) -> dict[str, Variant]:

@@ -12,9 +12,9 @@ class RankerConfig:
     seed: int = 7
     pool_size: int = 500  # candidates of a request, in validation here and in serving
     max_requests: int = 3000  # a stable sample of the ranker block
-    validation_one_in: int = 4  # profiles held out of training to pick the ranker
+    validation_one_in: int = 4  # profiles held out of training, to compare LambdaMART with what learns nothing
     min_training_requests: int = 100  # with something engaged with among the candidates
-    min_validation_requests: int = 50
+    min_validation_requests: int = 50  # to pick by
     negatives: int = 100  # titles of the pool that were not shown, per request; drawn alike at every rank (rows.py)
     most_weight: float = 5.0  # of a play at a place that is rarely looked at, against 1 at place 1
     rounds: tuple[int, ...] = (50, 100, 200, 400)  # validation picks

@@ -65,7 +65,7 @@ class TrainingRows:
 class ValidationRows:
     """The whole pool of one request, best retrieved first, as serving would score it."""
 
-    features_KR: np.ndarray
+    features_KR: np.ndarray | None  # None: LambdaMART learns from this request and is not judged by it
     retrieval_K: np.ndarray
     transition_K: np.ndarray
     cowatch_K: np.ndarray
@@ -111,13 +111,15 @@ def _sampled(count: int, random: np.random.Generator, config: RankerConfig) -> n
     return kept
 
 
-def validation_rows(pool: Pool, slate: Slate, attention: Attention, config: RankerConfig) -> ValidationRows:
+def validation_rows(
+    pool: Pool, slate: Slate, attention: Attention, config: RankerConfig, held_out: bool = True
+) -> ValidationRows:
     """The request counts as much as its plays do on average: plays at places that are rarely looked at stand for others
     that nobody saw. Exploration slots would be free of the policy too, but hold too few plays a night to pick by."""
     relevant = pool.request.relevant
     position = np.array([slate.position[slate.row_of[title]] if title in slate.row_of else np.nan for title in relevant])
     return ValidationRows(
-        pool.features(), np.asarray(pool.candidates.retrieval_score), np.asarray(pool.candidates.transition_score),
+        pool.features() if held_out else None, np.asarray(pool.candidates.retrieval_score), np.asarray(pool.candidates.transition_score),
         np.asarray(pool.candidates.cowatch_score),
         pool.gains(), np.array(sorted(relevant.values(), reverse=True), np.int64), pool.request.profile.profile_id,
         float(_inverse(attention, position, pool, config).mean()) if len(relevant) else 1.0,

@@ -79,21 +79,18 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
 
     training: list[TrainingRows] = []
     held_out: list[TrainingRows] = []
-    validation: list[ValidationRows] = []
+    asked: list[ValidationRows] = []
     differing = np.zeros(2, np.int64)
     for pool in pools.of(requests):
         slate = slates.get(pool.request.request_id, NOTHING_SHOWN)
         differing += mismatched_title_features(pool, slate)
-        rows = training_rows(pool, slate, attention, config)
-        if is_validation(pool.request.profile.profile_id, config):
-            held_out.append(rows)
-            validation.append(validation_rows(pool, slate, attention, config))
-        else:
-            training.append(rows)
+        holds_out = is_validation(pool.request.profile.profile_id, config)
+        (held_out if holds_out else training).append(training_rows(pool, slate, attention, config))
+        asked.append(validation_rows(pool, slate, attention, config, holds_out))
     if differing[0]:
         log.warning("title features of %d of %d shown titles differ from the feature store's", *differing)
     training, held_out = with_something_to_learn(training), with_something_to_learn(held_out)
-    choice = choose(training, held_out, validation, config, settings.threads)
+    choice = choose(training, held_out, asked, config, settings.threads)
     choice = replace(choice, spec=choice.spec.model_copy(update={
         "attention": attention.as_json() | effective_plays([*training, *held_out])}))
 
@@ -101,7 +98,7 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
     return {
         "release_id": release_id, "kind": choice.spec.kind, "reason": choice.spec.reason,
         "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(training),
-        "validation_requests": len(validation), "title_features_differing": int(differing[0]),
+        "validation_requests": sum(r.features_KR is not None for r in asked), "title_features_differing": int(differing[0]),
         "title_features_compared": int(differing[1]), "attention": attention.in_words(),
     }
 

@@ -20,7 +20,7 @@ from jobs.bootstrap import effective_size
 from jobs.lake import read
 from jobs.ranker import rows
 from jobs.ranker import train as step
-from jobs.ranker.choose import VARIANTS, Validation, ndcg, simplest_of_the_best, train_lambdamart
+from jobs.ranker.choose import VARIANTS, Validation, choose, ndcg, simplest_of_the_best, train_lambdamart
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.places import counted
 from jobs.ranker.pool import requests_from
@@ -216,6 +216,23 @@ def test_too_little_to_pick_from_ships_the_blend_and_says_why(plays_home, config
     assert "10000 needed" in spec["reason"]
     assert spec["reason"] == result["reason"]
     assert not (plays_home.releases / RELEASE / "ranker.txt").exists()
+
+
+def test_blends_are_judged_by_every_request_and_lambdamart_by_those_it_has_not_learnt_from(config):
+    """The blend that the held-out requests like best is not that of all requests, which are more."""
+    def request(i: int, first: bool, held_out: bool) -> ValidationRows:
+        scores, gain = np.array([1.0, 0.0]), np.array([1, 0]) if first else np.array([0, 1])
+        return ValidationRows(np.zeros((2, len(RANKING_FEATURES))) if held_out else None, scores, 10 * scores[::-1], np.zeros(2), gain,
+                              np.ones(1, np.int64), f"p{i}", 1.0)
+
+    held = [request(i, first=True, held_out=True) for i in range(30)]
+    others = [request(30 + i, first=False, held_out=False) for i in range(120)]
+    assert choose([], [], held, config, 1).spec.kind == "retrieval"
+    found = choose([], [], [*held, *others], config, 1)
+    assert found.spec.kind == "blend"
+    assert found.spec.validation["retrieval"] < found.spec.validation[found.spec.picked]
+    assert "150 requests" in found.spec.reason
+    assert "30 held out" in found.spec.reason
 
 
 def test_too_little_to_train_on_still_picks_a_blend(plays_home, config):
