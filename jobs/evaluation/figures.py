@@ -39,16 +39,20 @@ class Lists:
         return list(dict.fromkeys([*self.shelf, *(self.ranked or self.pool)]))
 
 
+CONFIDENCE = 0.99
+"""How sure a loss must be: of a hundred nights whose release is as good as live, a gate may stop one. With 95 % the gates of
+this kind would stop one night in ten."""
+
+
 @dataclass(frozen=True)
 class Scheme:
     """How lists are held against labels: metrics by name, those that decide on the funnel and on retrieval, what a request
-    weighs, how sure a loss must be, and what a person calls the metrics."""
+    weighs, and what a person calls the metrics."""
 
     headline: str
     retrieval: str
     metrics: Mapping[str, Callable[[Lists, Mapping[str, float]], float]]
     weigh: Callable[[Mapping[str, float]], float]
-    confidence: float
     labels: Mapping[str, str]
 
 
@@ -57,14 +61,14 @@ PLAYED = Scheme(NDCG, RECALL, {
     NDCG: lambda lists, relevant: metrics.ndcg(lists.shelf, relevant),
     "mrr_at_10": lambda lists, relevant: metrics.reciprocal_rank(lists.shelf, relevant),
     RECALL: lambda lists, relevant: metrics.recall(lists.pool, relevant),
-}, lambda relevant: 1.0, 0.95, {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", RECALL: "recall@200"})
+}, lambda relevant: 1.0, {"hr_at_10": "HR@10", NDCG: "NDCG@10", "mrr_at_10": "MRR@10", RECALL: "recall@200"})
 CORRECTED = Scheme(SNIPS_DCG, SNIPS_POOL, {
     SNIPS_DCG: lambda lists, weights: metrics.discounted_share(lists.order, weights, lists.eligible),
     SNIPS_POOL: lambda lists, weights: metrics.discounted_share(lists.pool, weights, lists.eligible),
     RECALL: lambda lists, weights: metrics.weighted_recall(lists.pool, weights),
-}, lambda weights: float(sum(weights.values())), 0.99,
+}, lambda weights: float(sum(weights.values())),
     {SNIPS_DCG: "SNIPS DCG", SNIPS_POOL: "SNIPS DCG of retrieval", RECALL: "SNIPS recall@200"})
-"""Labels are few: a loss must be surer than on plays, and metrics smooth (recall@200 is shown, and decides nothing)."""
+"""Labels are few: metrics must be smooth (recall@200 is shown, and decides nothing)."""
 
 
 LEAST_PROFILES = 20
@@ -123,10 +127,10 @@ class Comparison:
         keep = ~np.isnan(theirs_N) & (np.ones(len(theirs_N), bool) if rows is None else rows)
         if not keep.any():
             return None
-        low, high = bootstrap.bounds(ours_N - theirs_N, keep, self.scheme.confidence)
+        low, high = bootstrap.bounds(ours_N - theirs_N, keep, CONFIDENCE)
         ours, theirs = bootstrap.mean(ours_N, keep), bootstrap.mean(theirs_N, keep)
         return Difference(metric=metric, ours=_round(ours), theirs=_round(theirs), difference=_round(ours - theirs),
-                          low=_round(low), high=_round(high), confidence=self.scheme.confidence)
+                          low=_round(low), high=_round(high), confidence=CONFIDENCE)
 
     def slice_losses(self, baseline: str, margin: float) -> dict[str, "Loss"]:
         """Slice -> how sure it is that the headline lies more than `margin` (relative) below the baseline's; slices with
@@ -152,7 +156,7 @@ class Comparison:
         return {
             "requests": len(self.judged),
             "profiles": len({one.profile_id for one in self.judged}),
-            "bounds": f"one-sided, {self.scheme.confidence:.0%} each, paired bootstrap over profiles",
+            "bounds": f"one-sided, {CONFIDENCE:.0%} each, paired bootstrap over profiles",
             "headline": self.scheme.headline,
             "systems": {name: self.overall(name) for name in self.systems},
             "differences": {
@@ -167,7 +171,7 @@ class Comparison:
         return {metric: None if math.isnan(mean) else _round(mean) for metric, mean in means.items()}
 
     def _bounds(self, values_N: np.ndarray) -> list[float] | None:
-        low, high = self.bootstrap.bounds(values_N, confidence=self.scheme.confidence)
+        low, high = self.bootstrap.bounds(values_N, confidence=CONFIDENCE)
         return None if math.isnan(low) else [_round(low), _round(high)]
 
     @staticmethod

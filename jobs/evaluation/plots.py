@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib.figure import Figure
 
-from jobs.evaluation.figures import CANDIDATE, CORRECTED, LIVE, PLAYED, POPULARITY, RETRIEVAL
+from jobs.evaluation.figures import CANDIDATE, CONFIDENCE, CORRECTED, LIVE, PLAYED, POPULARITY, RETRIEVAL
 
 COLOURS = {CANDIDATE: "#3557d6", LIVE: "#7a7f8c", POPULARITY: "#d08a2e", RETRIEVAL: "#3f9b7a"}
 LABELS = {**CORRECTED.labels, **PLAYED.labels}
@@ -25,7 +25,7 @@ STYLE = {"svg.hashsalt": "marquee", "svg.fonttype": "none", "font.family": "sans
 
 def quality(figures: Mapping[str, Any]) -> str:
     """Bars of the funnel's metrics by system, with bounds of each mean."""
-    return _bars(figures["systems"], PLAYED.labels, "Quality of the funnel on logged plays, with one-sided 95 % bounds", bounds=True)
+    return _bars(figures["systems"], PLAYED.labels, f"Quality of the funnel on logged plays, with one-sided {CONFIDENCE:.0%} bounds", bounds=True)
 
 
 def corrected(figures: Mapping[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from jobs.evaluation import gates as gate
 from jobs.evaluation.case import Case
-from jobs.evaluation.figures import LIVE, POPULARITY, RETRIEVAL, Comparison
+from jobs.evaluation.figures import CONFIDENCE, LIVE, POPULARITY, RETRIEVAL, Comparison
 from jobs.evaluation.gates import PASSED, Difference, Gate, enough
 from jobs.evaluation.rules.index import Index
 
@@ -57,8 +57,8 @@ def against(case: Case, metric: str, baseline: str) -> Difference | None:
 
 
 def _slices(case: Case, label: str) -> Gate:
-    """One decision over all slices (Holm, 1979): however many there are, a good candidate fails it no more often than the
-    confidence of the comparison allows."""
+    """One decision over all slices (Holm, 1979): however many there are, a good candidate fails it no more often than any
+    other gate."""
     name = "no_slice_worse_than_live"
     rule = f"no slice's {label} significantly more than {case.config.live_margin:.0%} below live's, corrected for their number"
     if why_not_live(case):
@@ -66,7 +66,7 @@ def _slices(case: Case, label: str) -> Gate:
     losses = fair(case).slice_losses(LIVE, case.config.live_margin)
     if not losses:
         return gate.not_applicable(name, "quality", rule, "no slice has enough profiles")
-    lost = holm({slice_: loss.p for slice_, loss in losses.items()}, 1 - fair(case).scheme.confidence)
+    lost = holm({slice_: loss.p for slice_, loss in losses.items()}, 1 - CONFIDENCE)
     worst = min(losses, key=lambda slice_: losses[slice_].p)
     said = "; ".join(f"{s}: {losses[s].ours:.4f} against {losses[s].theirs:.4f} (p = {losses[s].p:.2g})" for s in lost or [worst])
     reason = f"{len(lost)} of {len(losses)} slices lost: {said}" if lost else f"none of {len(losses)} slices lost; nearest to it {said}"
