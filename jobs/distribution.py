@@ -99,9 +99,12 @@ def breaches(view: str, reference: Distribution, now: Distribution, limits: Limi
 
 
 def moved(was: Feature, now: Feature) -> bool:
-    """Whether any decile differs by LEAST_MOVE of the larger; always for texts, and where no deciles were kept."""
+    """Whether any decile differs by LEAST_MOVE of the larger; always for texts, where no deciles were kept, and where all
+    deciles were one value: what moves then lies beyond them."""
     p, q = np.asarray(was.deciles), np.asarray(now.deciles)
-    return not (len(p) and len(q)) or bool((np.abs(q - p) > LEAST_MOVE * np.maximum(np.abs(p), np.abs(q))).any())
+    if not len(q) or len(set(was.deciles)) < 2:
+        return True
+    return bool((np.abs(q - p) > LEAST_MOVE * np.maximum(np.abs(p), np.abs(q))).any())
 
 
 def psi(was: list[float], now: list[float], floor: float = 1e-4) -> float:

@@ -152,8 +152,8 @@ def choose(
     """
     if len(asked) < config.min_validation_requests:
         return _default_blend(len(asked), config)
-    everyone = Validation(asked, config)
-    ndcg_V = {name: everyone.ndcg([score(r) for r in asked]) for name, score in untrained(config).items()}
+    everyone, orders = Validation(asked, config), untrained(config)
+    ndcg_V = {name: everyone.ndcg([order(r) for r in asked]) for name, order in orders.items()}
     pick, reason = simplest_of_the_best(ndcg_V, everyone)
     figures = {name: everyone.mean(values) for name, values in ndcg_V.items()}
     reason = f"{reason}; {everyone.in_words()}"
@@ -164,8 +164,7 @@ def choose(
         return _shipped(pick, reason, figures, [*training, *held_out], config, threads)
     judge = Validation(unseen, config)
     trained_V = _lambdamart_ndcg(training, judge, config, threads)
-    score = untrained(config)[pick]
-    pick, last = simplest_of_the_best({pick: judge.ndcg([score(r) for r in unseen])} | trained_V, judge)
+    pick, last = simplest_of_the_best({pick: judge.ndcg([orders[pick](r) for r in unseen])} | trained_V, judge)
     figures |= {name: judge.mean(values) for name, values in trained_V.items()}
     return _shipped(pick, f"{last}; {judge.in_words()}; before that {reason}", figures, [*training, *held_out], config, threads)
 

@@ -68,6 +68,12 @@ def test_values_close_together_must_move_by_more_than_a_hundredth(factor, said):
     assert found(pa.table({"rating": rating}), pa.table({"rating": factor * rating})) == said
 
 
+def test_a_column_of_one_value_that_begins_to_vary_is_named():
+    was, now = np.zeros(4000), np.where(np.arange(4000) % 12 == 0, 3.0, 0.0)
+    was[0] = 3.0
+    assert found(pa.table({"skips": was}), pa.table({"skips": now})) == {"skips": "PSI"}
+
+
 def test_limits_are_the_callers():
     assert found(table(), table(scale=60.0), psi=100.0) == {}
 
