@@ -95,8 +95,9 @@ def train_lambdamart(
 
 # --- picking --------------------------------------------------------------------------------------------------------
 
-ERRORS_ALLOWED = 2.0
-"""Hastie et al. (ESL 7.10) ask for one among neighbours on a curve; the best of twenty unlike candidates owes more to luck."""
+NEIGHBOURS, KINDS = 1, 2
+"""Standard errors allowed: one among numbers of trees, which are neighbours on a curve (Hastie et al., ESL 7.10), two among
+unlike candidates, whose best owes more to luck."""
 
 
 class Validation:
@@ -120,17 +121,18 @@ class Validation:
         return f"{len(self.rows)} requests, {effective_size(self.weight_V):.0f} effective"
 
 
-def simplest_of_the_best(ndcg_V: Mapping[str, np.ndarray], validation: Validation) -> tuple[str, str]:
-    """The simplest candidate whose mean lies within two standard errors of the best (of the paired difference), and why.
-    Of equally simple ones, the best."""
+def simplest_of_the_best(ndcg_V: Mapping[str, np.ndarray], validation: Validation, allowed: int = KINDS) -> tuple[str, str]:
+    """The simplest candidate whose mean lies within `allowed` standard errors of the best (of the paired difference), and
+    why. Of equally simple ones, the best."""
     means = {name: validation.mean(values) for name, values in ndcg_V.items()}
     best = max(means, key=lambda name: means[name])
     errors = {name: validation.bootstrap.error(ndcg_V[best] - values) for name, values in ndcg_V.items()}
-    near = [name for name in means if means[best] - means[name] <= ERRORS_ALLOWED * errors[name]]
+    near = [name for name in means if means[best] - means[name] <= allowed * errors[name]]
+    words = {NEIGHBOURS: "one standard error", KINDS: "two standard errors"}[allowed]
     pick = min(near, key=lambda name: (complexity(name), -means[name]))
     if pick == best:
-        return pick, f"{pick}: the best NDCG@{AT} of {len(means)}, and nothing simpler is within two standard errors of it"
-    return pick, (f"{pick}: the simplest of {len(means)} within two standard errors of the best NDCG@{AT} "
+        return pick, f"{pick}: the best NDCG@{AT} of {len(means)}, and nothing simpler is within {words} of it"
+    return pick, (f"{pick}: the simplest of {len(means)} within {words} of the best NDCG@{AT} "
                   f"({best}, {means[best] - means[pick]:.4f} more, standard error {errors[pick]:.4f})")
 
 
@@ -145,8 +147,8 @@ def choose(
     threads: int,
 ) -> Choice:
     """The simplest within noise of the best by NDCG@10: first of retrieval order and blends, which learn nothing and are
-    judged by all that was `asked`, then of that one and LambdaMART, judged by the requests that it has not learnt from
-    (those with features).
+    judged by all that was `asked`; then of LambdaMART's variants and numbers of trees, judged by the requests that it has
+    not learnt from (those with features); last of the two winners, by the same.
 
     `held_out` are the training rows of those requests: the winner learns from them too before it ships.
     """
@@ -164,9 +166,13 @@ def choose(
         return _shipped(pick, reason, figures, [*training, *held_out], config, threads)
     judge = Validation(unseen, config)
     trained_V = _lambdamart_ndcg(training, judge, config, threads)
-    pick, last = simplest_of_the_best({pick: judge.ndcg([orders[pick](r) for r in unseen])} | trained_V, judge)
+    if not trained_V:
+        return _shipped(pick, f"{reason}; LambdaMART not tried: too few lists with a difference to learn from", figures,
+                        [*training, *held_out], config, threads)
     figures |= {name: judge.mean(values) for name, values in trained_V.items()}
-    return _shipped(pick, f"{last}; {judge.in_words()}; before that {reason}", figures, [*training, *held_out], config, threads)
+    trees, of_trees = simplest_of_the_best(trained_V, judge, NEIGHBOURS)
+    pick, last = simplest_of_the_best({pick: judge.ndcg([orders[pick](r) for r in unseen]), trees: trained_V[trees]}, judge)
+    return _shipped(pick, f"{last}; {judge.in_words()}; before that {of_trees}; {reason}", figures, [*training, *held_out], config, threads)
 
 
 def untrained(config: RankerConfig) -> dict[str, Callable[[ValidationRows], np.ndarray]]:

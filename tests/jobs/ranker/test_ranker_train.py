@@ -20,7 +20,7 @@ from jobs.bootstrap import effective_size
 from jobs.lake import read
 from jobs.ranker import rows
 from jobs.ranker import train as step
-from jobs.ranker.choose import VARIANTS, Validation, choose, ndcg, simplest_of_the_best, train_lambdamart
+from jobs.ranker.choose import NEIGHBOURS, VARIANTS, Validation, choose, ndcg, simplest_of_the_best, train_lambdamart
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.places import counted
 from jobs.ranker.pool import requests_from
@@ -307,6 +307,17 @@ def test_the_simplest_within_noise_of_the_best_is_picked(config):
     assert "lambdamart slate 200" in reason
     clear = ndcg_V | {"lambdamart slate 200": easy_V + 0.05}
     assert simplest_of_the_best(clear, judged(np.ones(400), config))[0] == "lambdamart slate 200"
+
+
+def test_the_number_of_trees_is_the_smallest_within_one_standard_error(config):
+    rng = np.random.default_rng(0)
+    easy_V, noise_V = rng.random(400), rng.normal(0, 0.2, 400)
+    noise_V -= noise_V.mean()  # its standard error: .01
+    ndcg_V = {"lambdamart pool 50": easy_V - 0.015, "lambdamart pool 100": easy_V - 0.005, "lambdamart pool 400": easy_V + noise_V}
+    pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config), NEIGHBOURS)
+    assert pick == "lambdamart pool 100"
+    assert "within one standard error of" in reason
+    assert simplest_of_the_best(ndcg_V, judged(np.ones(400), config))[0] == "lambdamart pool 50"
 
 
 def test_a_heavy_request_moves_the_mean_and_lowers_the_effective_count(config):
