@@ -15,7 +15,7 @@ from bench.retrieval import arguments, baselines
 from bench.retrieval import data as dataset
 from bench.retrieval.data import Dataset
 from bench.retrieval.evaluate import CHOSEN_BY, Phases, Scores, figures, quality
-from bench.retrieval.requests import Requests, both_parts
+from bench.retrieval.requests import Requests, both_parts, by_gap
 
 PROGRAM = "bench.peers"
 PATIENCE = 5
@@ -45,13 +45,13 @@ def run(options: argparse.Namespace) -> dict:
     clock.done("read")
     best, by_setting = _choose(data, valid, peer.candidates(data, valid.learns, options.seed), options.name == SASREC)
     clock.done("choose")
-    valid_figures = figures(valid, _known(data, valid, best.answers), options.k, options.seed)
+    valid_figures = figures(valid, _known(data, valid, best.answers), options.k, options.seed, by_gap(data, valid))
     clock.done("validate")
     chosen = best
     if options.fit == "train+valid":
         best = peer.again(data, test.learns, options.seed, chosen.setting)
         clock.done("train on validation rows too")
-    test_figures = figures(test, _known(data, test, best.answers), options.k, options.seed)
+    test_figures = figures(test, _known(data, test, best.answers), options.k, options.seed, by_gap(data, test))
     clock.done("test")
     report = clock.report()
     report["cpu_seconds"]["train"] = round(best.cpu_seconds, 1)  # of the chosen setting alone

@@ -58,7 +58,7 @@ def world(seed: int, flat: bool, sessions: int, requests: int) -> dict:
         "error_em": _error(em.curve, true_S),
         "error_devices": {name: _error(found.at(np.arange(1, 21), name), true[name] / true[name][0]) for name in found.by_device},
         "curve": np.round(found.curve[:10], 3).tolist(), "truth": np.round(true_S[:10], 3).tolist(),
-        "ndcg": _rankers(service, seed, found, requests),
+        **_rankers(service, seed, found, requests),
     }
 
 
@@ -75,9 +75,9 @@ def _still_open(log: dict[str, np.ndarray]) -> np.ndarray:
     return np.bincount(log["position"], above_N < 3)[1:] / np.bincount(log["position"])[1:]
 
 
-def _rankers(service: simulated.Service, seed: int, attention: Attention, requests: int) -> dict[str, float]:
-    """NDCG@10 by true relevance: each variant on logged plays, and on the same slates the oracle, and an oracle that sees
-    no more plays than were logged."""
+def _rankers(service: simulated.Service, seed: int, attention: Attention, requests: int) -> dict[str, dict[str, float]]:
+    """NDCG@10 by true relevance and coverage@20: each variant on logged plays, and on the same slates the oracle, and an
+    oracle that sees no more plays than were logged; popularity orders each pool by its plays of thirty days."""
     config = RankerConfig(pool_size=POOL)
     night = simulated.Requests(service, DAYS - 2, seed, config)
     pairs = [night.pool(session) for session in night.sample(requests)]
@@ -87,9 +87,11 @@ def _rankers(service: simulated.Service, seed: int, attention: Attention, reques
     share = DRAWS * _plays(logged) / _plays(oracle)
     thinned = [_unbiased(rng, *pair, config, share) for pair in pairs]
     judged = simulated.Judged(simulated.Requests(service, DAYS - 1, seed, config), JUDGED)
-    out = {"retrieval": judged.ndcg(judged.retrieval_N), "oracle": _trained(VARIANTS["slate"], oracle, config, judged),
-           "oracle-thinned": _trained(VARIANTS["slate"], thinned, config, judged)}
-    return out | {name: _trained(variant, logged, config, judged) for name, variant in VARIANTS.items()}
+    scores = {"popularity": judged.plays_N, "retrieval": judged.retrieval_N,
+              "oracle": _trained(VARIANTS["slate"], oracle, config, judged), "oracle-thinned": _trained(VARIANTS["slate"], thinned, config, judged)}
+    scores |= {name: _trained(variant, logged, config, judged) for name, variant in VARIANTS.items()}
+    return {"ndcg": {name: judged.ndcg(scores_N) for name, scores_N in scores.items()},
+            "coverage": {name: judged.coverage(scores_N) for name, scores_N in scores.items()}}
 
 
 def _plays(rows: list[TrainingRows]) -> int:
@@ -107,9 +109,8 @@ def _shown(pool, slate) -> np.ndarray:
     return np.array([title in slate.row_of for title in pool.candidates.title_ids])
 
 
-def _trained(variant, rows: list[TrainingRows], config: RankerConfig, judged: "simulated.Judged") -> float:
-    model = train_lambdamart(variant.lists(rows), ROUNDS, config, 1, variant)
-    return judged.ndcg(model.predict(judged.features_NR, num_threads=1))
+def _trained(variant, rows: list[TrainingRows], config: RankerConfig, judged: "simulated.Judged") -> np.ndarray:
+    return train_lambdamart(variant.lists(rows), ROUNDS, config, 1, variant).predict(judged.features_NR, num_threads=1)
 
 
 def _keep(row: dict) -> None:

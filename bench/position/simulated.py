@@ -177,11 +177,22 @@ class Judged:
         pools = [requests.pool(session) for session in requests.sample(most)]
         self.features_NR = np.concatenate([pool.features() for pool, _, _ in pools])
         self.retrieval_N = np.concatenate([pool.candidates.retrieval_score for pool, _, _ in pools])
+        self.plays_N = np.concatenate([pool.candidates.columns["plays_30d"] for pool, _, _ in pools])
+        self.titles = [pool.rows_K for pool, _, _ in pools]
         self.true = [play_K for _, _, play_K in pools]
 
     def ndcg(self, scores_N: np.ndarray, at: int = 10) -> float:
         """NDCG@at whose gain is the probability of a play."""
         discount = 1.0 / np.log2(np.arange(2, at + 2))
-        found = [(true_K[np.argsort(-scores_K, kind="stable")[:at]] @ discount) / (np.sort(true_K)[::-1][:at] @ discount)
-                 for scores_K, true_K in zip(np.split(scores_N, np.cumsum([len(t) for t in self.true])[:-1]), self.true)]
+        found = [(true_K[best] @ discount) / (np.sort(true_K)[::-1][:at] @ discount)
+                 for best, true_K in zip(self._best(scores_N, at), self.true)]
         return round(float(np.mean(found)), 4)
+
+    def coverage(self, scores_N: np.ndarray, at: int = 20) -> float:
+        """The share of all titles in the pools that stand among the first `at` of any."""
+        shown = [titles_K[best] for best, titles_K in zip(self._best(scores_N, at), self.titles)]
+        return round(len(np.unique(np.concatenate(shown))) / len(np.unique(np.concatenate(self.titles))), 4)
+
+    def _best(self, scores_N: np.ndarray, at: int) -> Iterator[np.ndarray]:
+        for scores_K in np.split(scores_N, np.cumsum([len(true_K) for true_K in self.true])[:-1]):
+            yield np.argsort(-scores_K, kind="stable")[:at]

@@ -19,7 +19,7 @@ from bench.retrieval import arguments, baselines, recipes, systems
 from bench.retrieval import data as dataset
 from bench.retrieval.data import TRAIN, VALID, Dataset
 from bench.retrieval.evaluate import Phases, Scores, figures, table
-from bench.retrieval.requests import Requests, both_parts, requests_of
+from bench.retrieval.requests import Requests, both_parts, by_gap, requests_of
 from jobs.ranker.config import RankerConfig
 
 PROGRAM = "bench.ranking"
@@ -100,7 +100,8 @@ def _figures(data: Dataset, requests: Requests, stage: Stage, rankers: Rankers, 
         "popularity": baselines.popularity(data, requests), "knn": baselines.sequential_knn(data, requests, not options.unordered),
     }
     made |= {kind: funnel.full_ranking(retrieved, order) for kind, order in rankers.orders(stage.lists, config, options.threads).items()}
-    return {name: figures(requests, scores, options.k, options.seed) for name, scores in made.items()}
+    slices = by_gap(data, requests)
+    return {name: figures(requests, scores, options.k, options.seed, slices) for name, scores in made.items()}
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Rankers:
         """Validation requests choose and are not learnt from."""
         pools = judges.pools(judges.requests.spread(config.max_requests))
         choice = choose(learns, [], [validation_rows(pool, NOTHING_SHOWN, NO_PLACES, config) for _, pool in pools], config, threads)
-        blend = _numbers(choice, BLEND) or [config.default_transition_weight, 0.0]
+        blend = _numbers(choice, BLEND) or list(config.default_blend)
         return cls(choice, (blend[0], blend[1]), int((_numbers(choice, LAMBDAMART) or [0])[-1]))
 
     def orders(self, learns: list[TrainingRows], config: RankerConfig, threads: int) -> dict[str, Order]:

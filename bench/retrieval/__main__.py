@@ -15,11 +15,13 @@ from bench.retrieval import arguments, baselines, recipes, systems
 from bench.retrieval import data as dataset
 from bench.retrieval.data import VALID, Dataset
 from bench.retrieval.evaluate import CHOSEN_BY, Phases, Scores, figures, quality, table
-from bench.retrieval.requests import Requests, both_parts
+from bench.retrieval.requests import Requests, both_parts, by_gap
 
 PROGRAM = "bench.retrieval"
-BLEND_WEIGHTS = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Of next-watch transitions beside the towers; validation picks one, or none."""
+SOURCES = "knn", "cowatch"
+"""What the release holds beside the towers: next-watch transitions, and what the same profiles watch."""
+WEIGHTS = 0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2
+"""Of each of them in the blend, where the towers have 1; validation picks."""
 
 
 def main() -> None:
@@ -37,19 +39,19 @@ def run(options: argparse.Namespace) -> dict:
     clock.done("read")
     trainer, fitted = systems.train(data, valid.learns, data.role == VALID, config, options.threads)
     clock.done("train")
-    weight, by_weight = _choose(data, valid, ordered, trainer)
-    valid_figures = _figures(valid, _systems(data, valid, ordered, trainer, weight), options)
+    made = _systems(data, valid, ordered, trainer)
+    weights, by_weights = _choose(valid, made)
+    valid_figures = _figures(data, valid, made, weights, options)
     clock.done("validate")
     if options.fit == "train+valid":
         trainer, _ = systems.train(data, test.learns, np.zeros(len(data.role), bool), systems.refit(config, fitted), options.threads)
         clock.done("train on validation rows too")
-    test_figures = _figures(test, _systems(data, test, ordered, trainer, weight), options)
+    test_figures = _figures(data, test, _systems(data, test, ordered, trainer), weights, options)
     clock.done("test")
     return {
         "test": test_figures["model"], "valid": valid_figures["model"],
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures if name != "model"},
-        "model": {"kind": "towers" if weight == 0 else "towers and transitions", "transition_weight": weight,
-                  f"valid {CHOSEN_BY} by weight": by_weight, "best_epoch": fitted.best + 1,
+        "model": {"kind": _kind(weights), "weights": weights, f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1,
                   "curve": [asdict(point) for point in fitted.curve]},
         "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": ordered, "recipe": options.recipe,
@@ -64,26 +66,45 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _systems(data: Dataset, requests: Requests, ordered: bool, trainer: systems.Trainer, weight: float) -> dict[str, Scores]:
-    made = {"popularity": baselines.popularity(data, requests), "knn": baselines.sequential_knn(data, requests, ordered),
-            "towers": systems.towers(data, requests, trainer)}
-    return {**made, "model": _model(requests, made, weight)}
+def _kind(weights: dict[str, float]) -> str:
+    named = {"knn": "transitions", "cowatch": "co-watch"}
+    return " and ".join(["towers", *(named[source] for source, weight in weights.items() if weight)])
 
 
-def _model(requests: Requests, made: dict[str, Scores], weight: float) -> Scores:
-    return made["towers"] if weight == 0 else systems.blend(made["towers"], made["knn"], weight, requests)
+def _systems(data: Dataset, requests: Requests, ordered: bool, trainer: systems.Trainer) -> dict[str, Scores]:
+    return {"popularity": baselines.popularity(data, requests), "knn": baselines.sequential_knn(data, requests, ordered),
+            "cowatch": baselines.cowatch(data, requests), "towers": systems.towers(data, requests, trainer)}
 
 
-def _choose(data: Dataset, requests: Requests, ordered: bool, trainer: systems.Trainer) -> tuple[float, dict[str, float]]:
-    """The weight of transitions with the best validation figure; 0 (the towers alone) where none is better."""
-    made = _systems(data, requests, ordered, trainer, 0.0)
-    found = {w: quality(requests, _model(requests, made, w)) for w in (0.0, *BLEND_WEIGHTS)}
-    best = max(found, key=lambda w: round(found[w], 6))
-    return best, {str(w): round(value, 5) for w, value in found.items()}
+def _model(requests: Requests, made: dict[str, Scores], weights: dict[str, float]) -> Scores:
+    if not any(weights.values()):
+        return made["towers"]
+    return systems.blend([(made["towers"], 1.0), *((made[source], weight) for source, weight in weights.items() if weight)], requests)
 
 
-def _figures(requests: Requests, made: dict[str, Scores], options: argparse.Namespace) -> dict[str, dict]:
-    return {name: figures(requests, scores, options.k, options.seed) for name, scores in made.items()}
+def _choose(requests: Requests, made: dict[str, Scores]) -> tuple[dict[str, float], dict[str, float]]:
+    """The weights with the best validation figure, one source after the other until none changes; of equal ones the
+    smallest. Beside them all figures looked at."""
+    found: dict[tuple[float, ...], float] = {}
+
+    def worth(weights: tuple[float, ...]) -> float:
+        if weights not in found:
+            found[weights] = round(quality(requests, _model(requests, made, dict(zip(SOURCES, weights)))), 6)
+        return found[weights]
+
+    best, before = (0.0,) * len(SOURCES), None
+    while best != before:
+        before = best
+        for place in range(len(SOURCES)):
+            best = max(((*best[:place], weight, *best[place + 1 :]) for weight in WEIGHTS), key=worth)
+    return dict(zip(SOURCES, best)), {" ".join(f"{w:g}" for w in weights): value for weights, value in found.items()}
+
+
+def _figures(
+    data: Dataset, requests: Requests, made: dict[str, Scores], weights: dict[str, float], options: argparse.Namespace
+) -> dict[str, dict]:
+    made, slices = {**made, "model": _model(requests, made, weights)}, by_gap(data, requests)
+    return {name: figures(requests, scores, options.k, options.seed, slices) for name, scores in made.items()}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Shape suffixes: Q requests, T titles, K cut-offs.
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,21 +20,27 @@ Scores = Callable[[np.ndarray], np.ndarray]
 SCORES_AT_ONCE = 16_000_000
 """64 MB of float32; what a system needs besides is a few times that."""
 CHOSEN_BY = "ndcg@10"
-REQUESTS_TO_CHOOSE_BY = 10_000
+REQUESTS_TO_CHOOSE_BY, SCORES_TO_CHOOSE_BY = (1_000, 10_000), 1_000_000_000
+"""A choice looks at tens of settings: as many requests as make so many scores, between the two bounds."""
+SLICED = "hr@10", "ndcg@10"
 SHOWN = ("hr@10", "ndcg@10", "recall@50", "hr@200", "coverage@10")
 
 
-def figures(requests: Requests, scores: Scores, ks: Sequence[int], seed: int) -> dict:
-    """Means over requests, coverage of the catalogue, and bootstrap bounds of HR@10 and NDCG@10."""
+def figures(requests: Requests, scores: Scores, ks: Sequence[int], seed: int, slices: Mapping[str, np.ndarray]) -> dict:
+    """Means over requests, coverage of the catalogue, bootstrap bounds of HR@10 and NDCG@10, and both in each slice (Q,)."""
     values, shown_KT = _ranked(requests, scores, ks, np.arange(len(requests)))
     out = {name: round(float(value_Q.mean()), 5) for name, value_Q in values.items()}
     out |= {f"coverage@{k}": round(float(shown_T.mean()), 5) for k, shown_T in zip(ks, shown_KT, strict=True)}
-    return out | {"bounds": {name: [round(b, 5) for b in ranking.bounds(values[name], seed)] for name in ("hr@10", "ndcg@10")}}
+    out |= {"bounds": {name: [round(b, 5) for b in ranking.bounds(values[name], seed)] for name in SLICED}}
+    sliced = {name: {"requests": int(mask_Q.sum()), **{of: round(float(values[of][mask_Q].mean()), 5) for of in SLICED}}
+              for name, mask_Q in slices.items()}
+    return out | ({"slices": sliced} if sliced else {})
 
 
 def quality(requests: Requests, scores: Scores) -> float:
-    """What every choice is made by: the mean NDCG@10 of at most REQUESTS_TO_CHOOSE_BY requests."""
-    values, _ = _ranked(requests, scores, (10,), requests.spread(REQUESTS_TO_CHOOSE_BY))
+    """What every choice is made by: the mean NDCG@10 of at most 10,000 requests, fewer of a catalogue above 100,000."""
+    fewest, most = REQUESTS_TO_CHOOSE_BY
+    values, _ = _ranked(requests, scores, (10,), requests.spread(max(fewest, min(most, SCORES_TO_CHOOSE_BY // requests.titles))))
     return float(values[CHOSEN_BY].mean())
 
 

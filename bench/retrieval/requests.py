@@ -55,6 +55,20 @@ class Requests:
         return Pairs(request, self.title[np.repeat(start, count) + within])
 
 
+GAPS = {"up to a minute": 60.0, "up to an hour": 3_600.0, "up to a day": 86_400.0, "above a day": np.inf}
+"""Slices by the seconds since the last play of a history, each from where the one before ends."""
+
+
+def by_gap(data: Dataset, requests: Requests) -> dict[str, np.ndarray]:
+    """(Q,) bool of each slice; none where `ts` is only an order. A request without a history is in no slice."""
+    if not data.timed:
+        return {}
+    asked = requests.first + requests.length
+    gap_Q = np.where(requests.length > 0, data.seconds[asked] - data.seconds[asked - 1], np.nan)
+    slice_Q = np.searchsorted(list(GAPS.values()), gap_Q)  # NaN sorts last, behind every slice
+    return {f"gap {name}": slice_Q == i for i, name in enumerate(GAPS) if np.any(slice_Q == i)}
+
+
 def requests_of(data: Dataset, role: int, fit: str) -> Requests:
     """Of `VALID` or `TEST`; `fit` says whether what answers test requests has learnt from validation rows."""
     before = data.count(TRAIN) if role == VALID else data.count(TRAIN, VALID)

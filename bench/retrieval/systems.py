@@ -3,6 +3,7 @@
 Shape suffixes: E interactions, Q requests, T titles, D vector width.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -66,21 +67,23 @@ def closing_windows(data: Dataset, requests: Requests, length: int) -> Windows:
                    context_rows(time if data.timed else 0 * time, np.full(len(seen), len(DEVICES))))
 
 
-def blend(one: Scores, other: Scores, weight: float, requests: Requests) -> Scores:
-    """z(one) + weight * z(other) over the titles that a request has not seen."""
+def blend(parts: Sequence[tuple[Scores, float]], requests: Requests) -> Scores:
+    """The weighted sum of each part's z over the titles that a request has not seen."""
     def scores(rows: np.ndarray) -> np.ndarray:
         hidden_QT = np.zeros((len(rows), requests.titles), bool)
         seen = requests.seen(rows)
         hidden_QT[seen.request, seen.title] = True
-        return _z(one(rows), hidden_QT) + np.float32(weight) * _z(other(rows), hidden_QT)
+        return sum(np.float32(weight) * _z(part(rows), hidden_QT) for part, weight in parts)
 
     return scores
 
 
 def _z(scores_QT: np.ndarray, hidden_QT: np.ndarray) -> np.ndarray:
-    masked = np.ma.masked_array(scores_QT, hidden_QT)
-    mean, deviation = masked.mean(1, keepdims=True).filled(0.0), masked.std(1, keepdims=True).filled(0.0)
-    return (scores_QT - mean) / np.maximum(deviation, 1e-9)
+    open_QT = ~hidden_QT
+    count = np.maximum(open_QT.sum(1, keepdims=True), 1)
+    scores_QT = scores_QT - np.sum(scores_QT, 1, keepdims=True, where=open_QT) / count
+    deviation = np.sqrt(np.sum(scores_QT * scores_QT, 1, keepdims=True, where=open_QT) / count)
+    return scores_QT / np.maximum(deviation, 1e-9)
 
 
 def refit(config: TowersConfig, chosen: Fitted) -> TowersConfig:

@@ -25,6 +25,6 @@ class RankerConfig:
     lambda_l2: float = 5.0
     place_regularization: float = 0.0  # of LightGBM's bias a place
     transition_weights: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the blend; validation picks
-    cowatch_weights: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4)
-    default_transition_weight: float = 0.4  # of the blend where there is too little to pick from
+    cowatch_weights: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+    default_blend: tuple[float, float] = (0.2, 0.2)  # where there is too little to pick from
     bootstrap_samples: int = 1000  # of validation profiles, for the standard error that the pick allows for

@@ -41,6 +41,12 @@ def test_the_truth_judges_itself_best(service):
     assert judged.ndcg(true_N) == 1.0 > judged.ndcg(judged.retrieval_N) > judged.ndcg(-true_N)
 
 
+def test_popularity_covers_less_than_taste(service):
+    judged = Judged(Requests(service, 5, 1, RankerConfig(pool_size=50)), 40)
+    assert judged.coverage(judged.plays_N, at=5) < judged.coverage(judged.retrieval_N, at=5) < 1.0
+    assert judged.coverage(judged.plays_N, at=len(service.world.catalogue)) == 1.0
+
+
 def test_a_flat_world_is_looked_at_alike():
     with attention_of(flat=True):
         flat = Service.simulate(nano(), 1, 4).impressions(range(4))

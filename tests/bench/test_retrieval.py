@@ -11,9 +11,9 @@ import pytest
 
 from bench.retrieval import data as dataset
 from bench.retrieval import evaluate
-from bench.retrieval.__main__ import parser, run
+from bench.retrieval.__main__ import _choose, _kind, parser, run
 from bench.retrieval.data import TEST, TRAIN, VALID
-from bench.retrieval.requests import both_parts, requests_of
+from bench.retrieval.requests import both_parts, by_gap, requests_of
 from bench.retrieval.systems import plays_of
 from contracts.errors import UsageError
 from contracts.settings import REPOSITORY
@@ -60,6 +60,18 @@ def test_equal_seeds_give_equal_figures_and_test_rows_choose_nothing(tmp_path):
     assert one["test"] != changed["test"]
 
 
+@pytest.mark.parametrize(("knows", "kind"), [("towers", "towers"), ("knn", "towers and transitions"), ("cowatch", "towers and co-watch")])
+def test_a_source_counts_as_much_as_validation_says(tmp_path, knows, kind):
+    data = dataset.load(written(tmp_path, chains()), None, None, "leave-last-out")
+    valid = requests_of(data, VALID, "train")
+    random = np.random.default_rng(0)
+    noise_QT = {name: random.random((len(valid), 40)) for name in ("towers", "knn", "cowatch")}
+    noise_QT[knows][np.arange(len(valid)), valid.relevant(np.arange(len(valid))).title] += 1.0
+    weights, looked_at = _choose(valid, {name: lambda rows, name=name: noise_QT[name][rows] for name in noise_QT})
+    assert _kind(weights) == kind
+    assert looked_at[" ".join(f"{weight:g}" for weight in weights.values())] == max(looked_at.values())
+
+
 def test_sets_are_learnt_without_regard_to_their_order(tmp_path):
     random = np.random.default_rng(3)
     taste = random.integers(4, size=200)
@@ -92,6 +104,21 @@ def test_later_times_are_judged_and_profiles_without_a_history_too(tmp_path):
     assert data.timed
     assert data.role.tolist() == [TRAIN] * 8 + [VALID, TEST]
     assert requests_of(data, TEST, "train").length.tolist() == [0]
+
+
+def test_slices_by_the_time_since_the_last_play(tmp_path):
+    gaps, began = [60, 61, 3600, 86_401, 5], 1_700_000_000
+    columns = {"profile_id": [*np.repeat(np.arange(5), 3), 9], "title_id": [*np.tile(np.arange(3), 5), 0],
+               "ts": [*np.concatenate([[began, began + 9, began + 9 + gap] for gap in gaps]), began],
+               "role": ["train", "valid", "test"] * 5 + ["test"]}
+    data = dataset.load(written(tmp_path, columns), None, None, "roles")
+    test = requests_of(data, TEST, "train")
+    slices = {name: np.flatnonzero(mask_Q).tolist() for name, mask_Q in by_gap(data, test).items()}
+    assert slices == {"gap up to a minute": [0, 4], "gap up to an hour": [1, 2], "gap above a day": [3]}, "profile 9 has no history"
+    found = evaluate.figures(test, lambda rows: np.zeros((len(rows), 3)), [10], 0, by_gap(data, test))["slices"]
+    assert found["gap up to an hour"] == {"requests": 2, "hr@10": 1.0, "ndcg@10": 1.0}, "the one title that is left"
+    untimed = dataset.load(written(tmp_path, {**columns, "ts": np.arange(16)}), None, None, "roles")
+    assert by_gap(untimed, requests_of(untimed, TEST, "train")) == {}
 
 
 def test_titles_that_nobody_watched_belong_to_the_catalogue(tmp_path):
@@ -156,9 +183,9 @@ def test_full_ranking_holds_a_bounded_number_of_scores_and_counts_the_same(tmp_p
         asked.append(len(rows))
         return table_QT[rows]
 
-    at_once = evaluate.figures(test, scores, [5, 10], seed=0)
+    at_once = evaluate.figures(test, scores, [5, 10], 0, {})
     monkeypatch.setattr(evaluate, "SCORES_AT_ONCE", 7 * 40)
-    in_parts = evaluate.figures(test, scores, [5, 10], seed=0)
+    in_parts = evaluate.figures(test, scores, [5, 10], 0, {})
     assert at_once == in_parts
     assert asked[0] == len(test)
     assert max(asked[1:]) <= 7

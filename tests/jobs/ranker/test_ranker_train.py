@@ -20,7 +20,16 @@ from jobs.bootstrap import effective_size
 from jobs.lake import read
 from jobs.ranker import rows
 from jobs.ranker import train as step
-from jobs.ranker.choose import NEIGHBOURS, VARIANTS, Validation, choose, ndcg, simplest_of_the_best, train_lambdamart
+from jobs.ranker.choose import (
+    KINDS,
+    NEIGHBOURS,
+    VARIANTS,
+    Validation,
+    choose,
+    ndcg,
+    simplest_of_the_best,
+    train_lambdamart,
+)
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.places import counted
 from jobs.ranker.pool import requests_from
@@ -212,7 +221,7 @@ def test_too_little_to_pick_from_ships_the_blend_and_says_why(plays_home, config
     result = step.train(plays_home, RELEASE, replace(config, min_validation_requests=10_000))
     spec = json.loads((plays_home.releases / RELEASE / "spec.json").read_text())["ranker"]
     assert spec["kind"] == "blend"
-    assert spec["transition_weight"] == config.default_transition_weight
+    assert (spec["transition_weight"], spec["cowatch_weight"]) == config.default_blend
     assert "10000 needed" in spec["reason"]
     assert spec["reason"] == result["reason"]
     assert not (plays_home.releases / RELEASE / "ranker.txt").exists()
@@ -228,6 +237,7 @@ def test_blends_are_judged_by_every_request_and_lambdamart_by_those_it_has_not_l
     held = [request(i, first=True, held_out=True) for i in range(30)]
     others = [request(30 + i, first=False, held_out=False) for i in range(120)]
     assert choose([], [], held, config, 1).spec.kind == "retrieval"
+    assert choose([], [], [*held[:14], *others[:16]], config, 1).spec.kind == "blend", "the better, though by no standard error"
     found = choose([], [], [*held, *others], config, 1)
     assert found.spec.kind == "blend"
     assert found.spec.validation["retrieval"] < found.spec.validation[found.spec.picked]
@@ -301,12 +311,12 @@ def test_the_simplest_within_noise_of_the_best_is_picked(config):
     noise_V -= noise_V.mean()
     ndcg_V = {"retrieval": easy_V - 0.1, "blend 0.4 0": easy_V, "blend 0.8 0": easy_V + 0.002 + 0.01 * noise_V,
               "lambdamart pool 50": easy_V + noise_V + 0.005, "lambdamart slate 200": easy_V + noise_V + 0.008}
-    pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config))
+    pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config), KINDS)
     assert pick == "blend 0.8 0"
     assert "within two standard errors" in reason
     assert "lambdamart slate 200" in reason
     clear = ndcg_V | {"lambdamart slate 200": easy_V + 0.05}
-    assert simplest_of_the_best(clear, judged(np.ones(400), config))[0] == "lambdamart slate 200"
+    assert simplest_of_the_best(clear, judged(np.ones(400), config), KINDS)[0] == "lambdamart slate 200"
 
 
 def test_the_number_of_trees_is_the_smallest_within_one_standard_error(config):
@@ -317,7 +327,7 @@ def test_the_number_of_trees_is_the_smallest_within_one_standard_error(config):
     pick, reason = simplest_of_the_best(ndcg_V, judged(np.ones(400), config), NEIGHBOURS)
     assert pick == "lambdamart pool 100"
     assert "within one standard error of" in reason
-    assert simplest_of_the_best(ndcg_V, judged(np.ones(400), config))[0] == "lambdamart pool 50"
+    assert simplest_of_the_best(ndcg_V, judged(np.ones(400), config), KINDS)[0] == "lambdamart pool 50"
 
 
 def test_a_heavy_request_moves_the_mean_and_lowers_the_effective_count(config):
