@@ -57,7 +57,8 @@ def large() -> Recipe:
     return Recipe(
         "large",
         towers=TowersConfig(dimension=128, heads=4, feed_forward=256, history_length=128, epochs=4,
-                            tokens_per_batch=32_768, uniform_negatives=4096, windows_per_profile=2),
+                            tokens_per_batch=32_768, uniform_negatives=4096, in_batch_negatives=4096,
+                            windows_per_profile=2),
         ranker=RankerConfig(max_requests=50_000),
         judge=JudgeConfig(max_requests=10_000, client_threads=8),
     )

@@ -40,6 +40,7 @@ class TowersConfig:
     loss: str = "auto"
     full_softmax_titles: int = 20_000
     uniform_negatives: int = 1024
+    in_batch_negatives: int = 1024  # of the batch's labels, drawn anew each step; 0: all of them
 
     # early choice, on the last block before retriever_end
     validation_labels: int = 4000

@@ -199,14 +199,17 @@ class Trainer:
             vectors_TD = self._item_vectors(torch.arange(len(self.rows_T), device=self.device))
             query_ND = self._queries(batch, history_BL, vectors_TD)
             return full_softmax(query_ND, vectors_TD, target_N, self.config.temperature)
+        label_I = self._on_device(self.random.permutation(len(target_N))[: self.config.in_batch_negatives or None])
         negative_U = self._on_device(self.random.integers(len(self.rows_T), size=self.config.uniform_negatives))
         needed, place = torch.unique(torch.cat([target_N, negative_U, history_BL[history_BL >= 0]]), return_inverse=True)
-        vectors_ND = self._item_vectors(needed)
+        vectors_RD = self._item_vectors(needed)
+        own_N, uniform_U, past = place.split([len(target_N), len(negative_U), len(place) - len(target_N) - len(negative_U)])
         local_BL = history_BL.clone()
-        local_BL[history_BL >= 0] = place[len(target_N) + len(negative_U) :]
-        query_ND = self._queries(batch, local_BL, vectors_ND)
-        column_M = place[: len(target_N) + len(negative_U)]
-        return sampled_softmax(query_ND, F.embedding(column_M, vectors_ND), needed[column_M], self.frequency_T, self.config.temperature)
+        local_BL[history_BL >= 0] = past
+        query_ND = self._queries(batch, local_BL, vectors_RD)
+        column_M = torch.cat([own_N[label_I], uniform_U])
+        return sampled_softmax(query_ND, F.embedding(own_N, vectors_RD), target_N, F.embedding(column_M, vectors_RD), needed[column_M],
+                               len(label_I), self.frequency_T, self.config.temperature)
 
     def _item_vectors(self, trained: Tensor) -> Tensor:
         """(N,D) training vectors of trained titles, some of them from content alone."""

@@ -37,15 +37,15 @@ def test_log_q_makes_the_sampled_partition_unbiased():
     frequency = skewed(titles)
     title, query = vectors(titles, 3), vectors(1, 4)
     score = (query @ title.T / 0.5)[0]
-    target, own = torch.tensor([5]), torch.tensor([0])
+    target = torch.tensor([5])
     full = score.exp().sum()
     expected = (batch - 1) * frequency + uniform / titles
     corrected, naive = [], []
     for _ in range(draws):
         others = torch.as_tensor(random.choice(titles, batch - 1, p=frequency.double().numpy() / frequency.double().sum().item()))
-        column = torch.cat([target, others, torch.as_tensor(random.integers(titles, size=uniform))])
+        column = torch.cat([others, torch.as_tensor(random.integers(titles, size=uniform))])
         for out, weight in ((corrected, expected[column]), (naive, torch.ones(len(column)))):
-            out.append((corrected_softmax(query, title[column], own, column, weight, 0.5) + score[target]).exp())
+            out.append((corrected_softmax(query, title[target], target, title[column], column, weight, 0.5) + score[target]).exp())
     error = torch.cat(corrected).std() / draws**0.5
     assert abs(torch.cat(corrected).mean() - full) < 4 * error
     assert abs(torch.cat(naive).mean() - full) > 20 * error
@@ -54,19 +54,19 @@ def test_log_q_makes_the_sampled_partition_unbiased():
 @pytest.mark.parametrize("chunk", [9, 10_000])
 def test_the_corrected_softmax_is_what_its_formula_says(monkeypatch, chunk):
     monkeypatch.setitem(losses.CHUNK_ELEMENTS, "cpu", chunk)
-    title = torch.tensor([3, 1, 3, 0, 1, 2])  # two labels of title 3; a uniform draw repeats title 1
-    query, column, expected = vectors(4, 1), vectors(6, 2), torch.rand(6, generator=torch.Generator().manual_seed(0)) + 0.1
-    own = torch.arange(4)
-    score = query @ column.T / 0.1
-    logits = (score - expected.log()).masked_fill(title[None] == title[:4, None], float("-inf"))
-    theirs = F.cross_entropy(torch.where(torch.arange(6) == own[:, None], score, logits), own)
-    ours = corrected_softmax(query, column, own, title, expected, 0.1)
+    own_title, title = torch.tensor([3, 1, 3, 0]), torch.tensor([3, 1, 0, 1, 2])  # what repeats a row's own title is left out
+    query, own, column, expected = vectors(4, 1), vectors(4, 3), vectors(5, 2), torch.rand(5, generator=torch.Generator().manual_seed(0)) + 0.1
+    positive = (query * own).sum(1, keepdim=True) / 0.1
+    logits = (query @ column.T / 0.1 - expected.log()).masked_fill(title[None] == own_title[:, None], float("-inf"))
+    theirs = F.cross_entropy(torch.cat([positive, logits], 1), torch.zeros(4, dtype=torch.long))
+    ours = corrected_softmax(query, own, own_title, column, title, expected, 0.1)
     assert torch.allclose(ours, theirs, atol=1e-5)
-    for a, b in zip(torch.autograd.grad(2 * ours, (query, column)), torch.autograd.grad(2 * theirs, (query, column))):
+    for a, b in zip(torch.autograd.grad(2 * ours, (query, own, column)), torch.autograd.grad(2 * theirs, (query, own, column))):
         assert torch.allclose(a, b, atol=1e-5)
 
 
-def test_sampling_everything_learns_what_the_full_softmax_learns():
+@pytest.mark.parametrize("in_batch", [64, 256])
+def test_sampling_learns_what_the_full_softmax_learns(in_batch):
     """Descending the sampled loss on a tiny, skewed catalogue ends where the full softmax ends."""
     titles, labels = 12, 256
     random = np.random.default_rng(1)
@@ -84,8 +84,8 @@ def test_sampling_everything_learns_what_the_full_softmax_learns():
                 loss = full_softmax(unit, fixed, target, 0.3)
             else:
                 negative = torch.as_tensor(random.integers(titles, size=64))
-                column = torch.cat([target, negative])
-                loss = sampled_softmax(unit, fixed[column], column, frequency, 0.3)
+                column = torch.cat([target[torch.as_tensor(random.permutation(labels)[:in_batch])], negative])
+                loss = sampled_softmax(unit, fixed[target], target, fixed[column], column, in_batch, frequency, 0.3)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
