@@ -7,15 +7,19 @@ when rows are written (jobs/examples), the ranking features of a request (contra
 import logging
 import sys
 import warnings
+from unittest import mock
 
 
-def _import_feast_without_torch() -> None:
-    """Feast imports torch, where it is there, for `to_tensor` alone: 3 s and 200 MB that serving has no use for."""
+def _import_feast_lightly() -> None:
+    """Without torch, which Feast imports, where it is there, for `to_tensor` alone: 3 s and 200 MB that serving has no use
+    for. Without typeguard, which compiles each of Feast's classes again to check types at run time: two thirds of the
+    import's time (10.5 s of CPU against 3.5, one run), in every task."""
     if "feast" in sys.modules or "torch" in sys.modules:
         return
     sys.modules["torch"] = None
     try:
-        import feast  # noqa: F401
+        with mock.patch("typeguard.typechecked", lambda target=None, **_: target or (lambda it: it)):
+            import feast  # noqa: F401
     finally:
         del sys.modules["torch"]
 
@@ -29,4 +33,4 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"feast\..*")
 
 
-_import_feast_without_torch()
+_import_feast_lightly()

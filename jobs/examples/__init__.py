@@ -5,4 +5,4 @@ What stays out: how features are computed (dbt), ranking features (contracts.fea
 and by serving from plays).
 """
 
-import feature_repo  # noqa: F401  first, so that Feast loads without torch
+import feature_repo  # noqa: F401  first, so that Feast loads without torch and typeguard
