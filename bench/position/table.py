@@ -34,8 +34,8 @@ def world(rows: Sequence[dict]) -> str:
         line(label, lambda row, name=name: row[name])
     for name in next(iter(groups.values()))[0]["ndcg"]:
         line(f"NDCG@10, {name}", lambda row, name=name: row["ndcg"][name])
-    for name in next(iter(groups.values()))[0]["coverage"]:
-        line(f"coverage@20, {name}", lambda row, name=name: row["coverage"][name])
+    for name in dict.fromkeys(name for group in groups.values() for row in group for name in row.get("coverage", ())):
+        line(f"coverage@20, {name}", lambda row, name=name: row.get("coverage", {}).get(name))
     for oracle in ("oracle", "oracle-thinned"):
         line(f"{oracle} minus slate", lambda row, oracle=oracle: _gap(row, oracle))
     for name in ("slate-weighted", "slate-places"):
