@@ -1,6 +1,6 @@
 """How sure a mean is: bootstrap over profiles, and what weights leave of a sample's size.
 
-Shape suffixes: N requests, P profiles, S bootstrap samples.
+Shape suffixes: N requests, P profiles, S bootstrap samples, K systems.
 """
 
 from collections.abc import Sequence
@@ -48,6 +48,11 @@ class PairedBootstrap:
             return float("nan"), float("nan")
         low, high = np.quantile(self._means(difference_N, keep), [1.0 - confidence, confidence])
         return float(low), float(high)
+
+    def best(self, values_KN: np.ndarray) -> np.ndarray:
+        """(S,) the row whose mean is highest in each sample; of equal ones the first."""
+        everything = np.ones(values_KN.shape[1], bool)
+        return np.stack([self._means(values_N, everything) for values_N in values_KN]).argmax(axis=0)
 
     def p_below(self, difference_N: np.ndarray, rows: np.ndarray, threshold: float, profiles: int) -> float:
         """One-sided p of "the mean difference over `rows` is at least `threshold`": Student's t with the bootstrap's

@@ -24,7 +24,7 @@ class RankerConfig:
     learning_rate: float = 0.05
     lambda_l2: float = 5.0
     place_regularization: float = 0.0  # of LightGBM's bias a place
-    transition_weights: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the blend; validation picks
-    cowatch_weights: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
-    default_blend: tuple[float, float] = (0.2, 0.2)  # where there is too little to pick from
+    transition_weights: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)  # of the blend; validation picks
+    cowatch_weights: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+    default_blend: tuple[float, float] = (0.2, 0.8)  # where there is too little to pick from; in 13 nights of small worlds .8 and more was best
     bootstrap_samples: int = 1000  # of validation profiles, for the standard error that the pick allows for

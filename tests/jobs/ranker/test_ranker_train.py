@@ -25,6 +25,7 @@ from jobs.ranker.choose import (
     NEIGHBOURS,
     VARIANTS,
     Validation,
+    bagged_weights,
     choose,
     ndcg,
     simplest_of_the_best,
@@ -243,6 +244,18 @@ def test_blends_are_judged_by_every_request_and_lambdamart_by_those_it_has_not_l
     assert found.spec.validation["retrieval"] < found.spec.validation[found.spec.picked]
     assert "150 requests" in found.spec.reason
     assert "30 held out" in found.spec.reason
+
+
+def test_weights_of_equal_worth_are_averaged_and_clear_ones_are_not(config):
+    """So that two nights of one truth, each with its own noise, ship nearly the same blend."""
+    noise_VK = np.random.default_rng(0).normal(0, 0.3, (400, 3))
+    weights = [(0.0, 0.4), (0.0, 0.8), (0.0, 1.6)]
+    night, other = ({w: 0.5 + noise_V for w, noise_V in zip(weights, half.T, strict=True)} for half in (noise_VK[:200], noise_VK[200:]))
+    by_night = [bagged_weights(found, judged(np.ones(200), config)) for found in (night, other)]
+    assert all(0.4 < cowatch < 1.6 for _, cowatch in by_night)
+    assert all(weights_of not in night for weights_of in by_night)
+    clear = night | {(0.2, 3.2): night[0.0, 1.6] + 0.5}
+    assert bagged_weights(clear, judged(np.ones(200), config)) == (0.2, 3.2)
 
 
 def test_too_little_to_train_on_still_picks_a_blend(plays_home, config):
