@@ -126,8 +126,8 @@ def ease(data: Dataset, learns_E: np.ndarray, seed: int, regularization: float, 
 
 
 def sequential_knn(data: Dataset, learns_E: np.ndarray, seed: int) -> Answers:
-    found = baselines.followers(data, learns_E, ordered=True)
-    return lambda requests: baselines.votes(data, requests, found, ordered=True)
+    found_TT = baselines.followers(data, learns_E)
+    return lambda requests: baselines.knn(data, requests, found_TT, ordered=True)
 
 
 def too_many_titles(data: Dataset) -> str:

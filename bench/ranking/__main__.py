@@ -96,8 +96,10 @@ def _retrieved(data: Dataset, requests: Requests, stage: Stage, options: argpars
 
 def _figures(data: Dataset, requests: Requests, stage: Stage, rankers: Rankers, options: argparse.Namespace, config: RankerConfig) -> dict[str, dict]:
     retrieved = _retrieved(data, requests, stage, options)
+    ordered = not options.unordered
     made: dict[str, Scores] = {
-        "popularity": baselines.popularity(data, requests), "knn": baselines.sequential_knn(data, requests, not options.unordered),
+        "popularity": baselines.popularity(data, requests),
+        "knn": baselines.knn(data, requests, baselines.knn_table(data, requests.learns, ordered), ordered),
     }
     made |= {kind: funnel.full_ranking(retrieved, order) for kind, order in rankers.orders(stage.lists, config, options.threads).items()}
     slices = by_gap(data, requests)

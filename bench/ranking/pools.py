@@ -20,6 +20,7 @@ from bench.retrieval.requests import Requests
 from contracts.features import Asker, Candidates, history_facts
 from contracts.marts import TITLE_FEATURES
 from contracts.query import Context, Profile
+from jobs.index.config import IndexConfig
 from jobs.ranker.pool import TRANSITION_NEIGHBOURS, Pool, Request
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,7 +41,9 @@ class Retrieved:
 
     @classmethod
     def of(cls, data: Dataset, requests: Requests, towers: Scores, ordered: bool, size: int) -> "Retrieved":
-        return cls(data, requests, towers, baselines.sequential_knn(data, requests, ordered), baselines.cowatch(data, requests), size)
+        followers_TT, together_TT = baselines.knn_table(data, requests.learns, ordered), baselines.cowatch_table(data, requests.learns, IndexConfig())
+        return cls(data, requests, towers, baselines.knn(data, requests, followers_TT, ordered),
+                   baselines.cowatch(data, requests, together_TT, ordered), size)
 
     def pools(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, Pool]]:
         """(T,) tower scores and pool of each request: the best unseen titles, and those that others watched next."""

@@ -10,17 +10,19 @@ import argparse
 from dataclasses import asdict
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bench.retrieval import arguments, baselines, recipes, systems
 from bench.retrieval import data as dataset
 from bench.retrieval.data import VALID, Dataset
-from bench.retrieval.evaluate import CHOSEN_BY, Phases, Scores, figures, quality, table
+from bench.retrieval.evaluate import CHOSEN_BY, Phases, Scores, figures, qualities, table
 from bench.retrieval.requests import Requests, both_parts, by_gap
+from jobs.index.config import IndexConfig
 
 PROGRAM = "bench.retrieval"
 SOURCES = "knn", "cowatch"
-"""What the release holds beside the towers: next-watch transitions, and what the same profiles watch."""
-WEIGHTS = 0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2
+"""Beside the towers: next-watch transitions (in sets: item-based kNN), and what the same profiles watch."""
+WEIGHTS = 0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8
 """Of each of them in the blend, where the towers have 1; validation picks."""
 
 
@@ -39,19 +41,22 @@ def run(options: argparse.Namespace) -> dict:
     clock.done("read")
     trainer, fitted = systems.train(data, valid.learns, data.role == VALID, config, options.threads)
     clock.done("train")
-    made = _systems(data, valid, ordered, trainer)
+    beside_config = baselines.cowatch_config(data, valid, ordered)
+    tables = _tables(data, valid, ordered, beside_config)
+    made = _systems(data, valid, ordered, trainer, tables)
     weights, by_weights = _choose(valid, made)
     valid_figures = _figures(data, valid, made, weights, options)
     clock.done("validate")
     if options.fit == "train+valid":
         trainer, _ = systems.train(data, test.learns, np.zeros(len(data.role), bool), systems.refit(config, fitted), options.threads)
+        tables = _tables(data, test, ordered, beside_config)
         clock.done("train on validation rows too")
-    test_figures = _figures(data, test, _systems(data, test, ordered, trainer), weights, options)
+    test_figures = _figures(data, test, _systems(data, test, ordered, trainer, tables), weights, options)
     clock.done("test")
     return {
         "test": test_figures["model"], "valid": valid_figures["model"],
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures if name != "model"},
-        "model": {"kind": _kind(weights), "weights": weights, f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1,
+        "model": {"kind": _kind(weights), "weights": weights, "cowatch_regularization": beside_config.cowatch_regularization, f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1,
                   "curve": [asdict(point) for point in fitted.curve]},
         "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": ordered, "recipe": options.recipe,
@@ -71,32 +76,38 @@ def _kind(weights: dict[str, float]) -> str:
     return " and ".join(["towers", *(named[source] for source, weight in weights.items() if weight)])
 
 
-def _systems(data: Dataset, requests: Requests, ordered: bool, trainer: systems.Trainer) -> dict[str, Scores]:
-    return {"popularity": baselines.popularity(data, requests), "knn": baselines.sequential_knn(data, requests, ordered),
-            "cowatch": baselines.cowatch(data, requests), "towers": systems.towers(data, requests, trainer)}
+def _tables(data: Dataset, requests: Requests, ordered: bool, config: IndexConfig) -> dict[str, csr_matrix]:
+    """Of what the requests' rows teach."""
+    return {"knn": baselines.knn_table(data, requests.learns, ordered), "cowatch": baselines.cowatch_table(data, requests.learns, config)}
+
+
+def _systems(
+    data: Dataset, requests: Requests, ordered: bool, trainer: systems.Trainer, tables: dict[str, csr_matrix]
+) -> dict[str, Scores]:
+    return {
+        "popularity": baselines.popularity(data, requests), "towers": systems.towers(data, requests, trainer),
+        **{name: vote(data, requests, tables[name], ordered) for name, vote in (("knn", baselines.knn), ("cowatch", baselines.cowatch))},
+    }
 
 
 def _model(requests: Requests, made: dict[str, Scores], weights: dict[str, float]) -> Scores:
-    if not any(weights.values()):
-        return made["towers"]
-    return systems.blend([(made["towers"], 1.0), *((made[source], weight) for source, weight in weights.items() if weight)], requests)
+    blended = systems.blends(made, [{"towers": 1.0, **weights}], requests)
+    return lambda rows: next(blended(rows))
 
 
 def _choose(requests: Requests, made: dict[str, Scores]) -> tuple[dict[str, float], dict[str, float]]:
     """The weights with the best validation figure, one source after the other until none changes; of equal ones the
     smallest. Beside them all figures looked at."""
     found: dict[tuple[float, ...], float] = {}
-
-    def worth(weights: tuple[float, ...]) -> float:
-        if weights not in found:
-            found[weights] = round(quality(requests, _model(requests, made, dict(zip(SOURCES, weights)))), 6)
-        return found[weights]
-
     best, before = (0.0,) * len(SOURCES), None
     while best != before:
         before = best
         for place in range(len(SOURCES)):
-            best = max(((*best[:place], weight, *best[place + 1 :]) for weight in WEIGHTS), key=worth)
+            tried = [(*best[:place], weight, *best[place + 1 :]) for weight in WEIGHTS]
+            new = [weights for weights in tried if weights not in found]
+            blended = systems.blends(made, [{"towers": 1.0, **dict(zip(SOURCES, weights))} for weights in new], requests)
+            found |= zip(new, qualities(requests, blended), strict=True) if new else ()
+            best = max(tried, key=lambda weights: found[weights])
     return dict(zip(SOURCES, best)), {" ".join(f"{w:g}" for w in weights): value for weights, value in found.items()}
 
 

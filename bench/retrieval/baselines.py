@@ -1,73 +1,137 @@
-"""What everything must beat: popularity and sequential kNN, from the rows that a model of the same part learns from.
+"""What stands beside the towers, learnt from the same rows: popularity, kNN (what is watched next; in sets, what stands in the
+same histories) and co-watch (EASE). All are tables from title to title of which the titles of a history have a vote.
 
 Shape suffixes: E interactions, Q requests, T titles.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from bench.retrieval.data import Dataset
-from bench.retrieval.evaluate import Scores
+from bench.retrieval.evaluate import Scores, quality
 from bench.retrieval.requests import Requests
-from contracts.neighbours import COWATCH_EVENTS
+from contracts.neighbours import COWATCH_EVENTS, HALF_LIFE_EVENTS, NEWEST_EVENTS
 from jobs.index.config import IndexConfig
 from jobs.index.cowatch import cowatch as ease
 from jobs.index.transitions import transitions
 
 REACH, PER_TITLE = 5, 100
-NEWEST_EVENTS, HALF_LIFE_EVENTS = 10, 1.0
-"""As contracts/neighbours.py votes."""
-
-Followers = tuple[np.ndarray, np.ndarray, np.ndarray]
+COWATCH_PER_TITLE = 1000
+"""More than a release holds: of long histories in sets the product's 200 lose half a percent of NDCG@10."""
+REGULARIZATIONS = 100.0, 300.0, 1000.0
+TITLES_TO_CHOOSE_BY = 4000
+"""Regularisation is chosen by the most played titles: seconds, where all of them take minutes."""
+PRODUCTS_AT_ONCE = 20_000_000
+EVERYTHING = np.iinfo(np.int64).max
 
 
 def popularity(data: Dataset, requests: Requests) -> Scores:
     """Plays in training, whoever asks."""
-    counts_T = np.bincount(data.title[requests.learns], minlength=requests.titles).astype(np.float32)
-    return lambda rows: np.tile(counts_T, (len(rows), 1))
+    plays_T = np.bincount(data.title[requests.learns], minlength=requests.titles).astype(np.float32)
+    return lambda rows: np.tile(plays_T, (len(rows), 1))
 
 
-def sequential_knn(data: Dataset, requests: Requests, ordered: bool) -> Scores:
-    """What followed the newest plays in other histories, nearer ones more; in sets, what was there too."""
-    return votes(data, requests, followers(data, requests.learns, ordered), ordered)
+def knn(data: Dataset, requests: Requests, table_TT: csr_matrix, ordered: bool) -> Scores:
+    """In order the newest plays of a history vote, older ones with less, as contracts/neighbours.py counts; in sets all do."""
+    return _sequential(data, requests, table_TT) if ordered else _alike(data, requests, table_TT, EVERYTHING)
 
 
-def votes(data: Dataset, requests: Requests, found: Followers, ordered: bool) -> Scores:
-    """Each of the newest plays votes for its followers, older ones with less; in sets all plays alike."""
-    source, target, weight = found
-    starts = np.searchsorted(source, np.arange(requests.titles + 1))
-
-    def scores(rows: np.ndarray) -> np.ndarray:
-        out_QT = np.zeros((len(rows), requests.titles), np.float32)
-        for out_T, row in zip(out_QT, rows):
-            newest = data.title[requests.history(row)][-NEWEST_EVENTS if ordered else 0 :]
-            for age, title in enumerate(newest[::-1]):
-                span = slice(starts[title], starts[title + 1])
-                out_T[target[span]] += np.float32(0.5 ** (age / HALF_LIFE_EVENTS) if ordered else 1.0) * weight[span]
-        return out_QT
-
-    return scores
+def knn_table(data: Dataset, learns_E: np.ndarray, ordered: bool) -> csr_matrix:
+    """(T,T) by which titles vote: what followed them, or what stands in the same sets."""
+    return followers(data, learns_E) if ordered else cosine(data, learns_E)
 
 
-def followers(data: Dataset, learns_E: np.ndarray, ordered: bool) -> Followers:
-    """From, to and weight of next-watch transitions in the rows that are learnt from."""
+def cowatch(data: Dataset, requests: Requests, table_TT: csr_matrix, ordered: bool) -> Scores:
+    """Each title of a history votes once for what the same profiles watch; in order, as many as the product looks at."""
+    return _alike(data, requests, table_TT, COWATCH_EVENTS if ordered else EVERYTHING)
+
+
+def cowatch_table(data: Dataset, learns_E: np.ndarray, config: IndexConfig) -> csr_matrix:
+    """(T,T) of EASE."""
     mine = np.flatnonzero(learns_E)
-    return transitions(data.profile[mine], data.title[mine], np.zeros(len(mine)),
-                       REACH if ordered else NEWEST_EVENTS, PER_TITLE, shrinkage=20.0)
+    return _table(data, ease(data.profile[mine], data.title[mine], config.cowatch_titles, config.cowatch_per_title,
+                             config.cowatch_regularization))
 
 
-def cowatch(data: Dataset, requests: Requests) -> Scores:
-    """What the same profiles watch, by the product's own table: each of the newest titles of a history votes once."""
-    config, mine = IndexConfig(), np.flatnonzero(requests.learns)
-    source, target, weight = ease(data.profile[mine], data.title[mine], config.cowatch_titles, config.cowatch_per_title,
-                                  config.cowatch_regularization)
-    table = csr_matrix((weight, (source, target)), shape=(requests.titles, requests.titles))
+def cowatch_config(data: Dataset, valid: Requests, ordered: bool) -> IndexConfig:
+    """The product's, with the regularisation that validation likes best."""
+    config = replace(IndexConfig(), cowatch_per_title=COWATCH_PER_TITLE)
 
+    def worth(regularization: float) -> float:
+        tried = replace(config, cowatch_titles=TITLES_TO_CHOOSE_BY, cowatch_regularization=regularization)
+        return quality(valid, cowatch(data, valid, cowatch_table(data, valid.learns, tried), ordered))
+
+    return replace(config, cowatch_regularization=max(REGULARIZATIONS, key=worth))
+
+
+def followers(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
+    """(T,T) what is watched next after what: the product's transitions, without their age."""
+    mine = np.flatnonzero(learns_E)
+    return _table(data, transitions(data.profile[mine], data.title[mine], np.zeros(len(mine)), REACH, PER_TITLE, shrinkage=20.0))
+
+
+def cosine(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
+    """(T,T) cosine of two titles' sets of profiles, the largest of each (item-based kNN; Sarwar et al., WWW 2001)."""
+    unit_PT = _sets(data, learns_E)
+    unit_PT.data = 1.0 / np.sqrt(np.bincount(unit_PT.indices, minlength=unit_PT.shape[1]))[unit_PT.indices]
+    plays_P = np.diff(unit_PT.indptr)
+    unit_TP = unit_PT.T.tocsr()
+    work_T = np.cumsum(unit_TP.astype(bool) @ plays_P)  # multiplications up to each title
+    cuts = np.unique(np.searchsorted(work_T, np.arange(0, work_T[-1], PRODUCTS_AT_ONCE), side="right"))
+    parts = [_largest(unit_TP[a:b] @ unit_PT, a) for a, b in zip([0, *cuts], [*cuts, len(work_T)]) if b > a]
+    return vstack(parts, format="csr", dtype=np.float32)
+
+
+def _sequential(data: Dataset, requests: Requests, table_TT: csr_matrix) -> Scores:
+    weight_N = np.float32(0.5) ** (np.arange(NEWEST_EVENTS, dtype=np.float32) / HALF_LIFE_EVENTS)
+
+    def votes(row: int) -> tuple[np.ndarray, np.ndarray]:
+        titles = data.title[requests.history(row)][::-1][:NEWEST_EVENTS]
+        return titles, weight_N[: len(titles)]
+
+    return _voted(table_TT, votes)
+
+
+def _alike(data: Dataset, requests: Requests, table_TT: csr_matrix, newest: int) -> Scores:
+    def votes(row: int) -> tuple[np.ndarray, np.ndarray]:
+        titles = np.unique(data.title[requests.history(row)][::-1][:newest])
+        return titles, np.ones(len(titles), np.float32)
+
+    return _voted(table_TT, votes)
+
+
+def _voted(table_TT: csr_matrix, votes: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Scores:
+    """`votes` says which titles of a request's history vote, and with what."""
     def scores(rows: np.ndarray) -> np.ndarray:
-        newest = [np.unique(data.title[requests.history(row)][::-1][:COWATCH_EVENTS]) for row in rows]
-        ends = np.concatenate([[0], np.cumsum([len(titles) for titles in newest])])
-        watched = csr_matrix((np.ones(ends[-1], np.float32), np.concatenate([np.zeros(0, np.int64), *newest]), ends),
-                             shape=(len(rows), requests.titles))
-        return (watched @ table).toarray()
+        titles, weights = zip(*(votes(row) for row in rows))
+        ends = np.concatenate([[0], np.cumsum([len(one) for one in titles])])
+        return (csr_matrix((np.concatenate(weights), np.concatenate(titles), ends), shape=(len(rows), table_TT.shape[0])) @ table_TT).toarray()
 
     return scores
+
+
+def _sets(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
+    """(P,T) 1 where a profile has a title."""
+    shape = len(data.profile_ids), len(data.title_ids)
+    sets_PT = csr_matrix((np.ones(np.count_nonzero(learns_E), np.float32), (data.profile[learns_E], data.title[learns_E])), shape)
+    sets_PT.data[:] = 1.0
+    return sets_PT
+
+
+def _largest(rows_BT: csr_matrix, first: int) -> csr_matrix:
+    """The PER_TITLE largest of each row, without the title itself; row i is title `first + i`."""
+    rows_BT.sort_indices()  # of equal ones the earlier title stays
+    source = first + np.repeat(np.arange(rows_BT.shape[0]), np.diff(rows_BT.indptr))
+    order = np.lexsort((-rows_BT.data, source))
+    order = order[source[order] != rows_BT.indices[order]]
+    kept = source[order]
+    order = order[np.arange(len(kept)) - np.searchsorted(kept, kept) < PER_TITLE]
+    return csr_matrix((rows_BT.data[order], (source[order] - first, rows_BT.indices[order])), rows_BT.shape)
+
+
+def _table(data: Dataset, found: tuple[np.ndarray, np.ndarray, np.ndarray]) -> csr_matrix:
+    source, target, weight = found
+    return csr_matrix((weight, (source, target)), shape=(len(data.title_ids), len(data.title_ids)))

@@ -7,7 +7,7 @@ Shape suffixes: Q requests, T titles, K cut-offs.
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,9 +39,16 @@ def figures(requests: Requests, scores: Scores, ks: Sequence[int], seed: int, sl
 
 def quality(requests: Requests, scores: Scores) -> float:
     """What every choice is made by: the mean NDCG@10 of at most 10,000 requests, fewer of a catalogue above 100,000."""
+    return qualities(requests, lambda rows: [scores(rows)])[0]
+
+
+def qualities(requests: Requests, several: Callable[[np.ndarray], Iterable[np.ndarray]]) -> list[float]:
+    """The quality of each of several (Q,T) scores of the same requests."""
     fewest, most = REQUESTS_TO_CHOOSE_BY
-    values, _ = _ranked(requests, scores, (10,), requests.spread(max(fewest, min(most, SCORES_TO_CHOOSE_BY // requests.titles))))
-    return float(values[CHOSEN_BY].mean())
+    rows = requests.spread(max(fewest, min(most, SCORES_TO_CHOOSE_BY // requests.titles)))
+    parts = [[_values(requests, batch, np.array(scores_QT, np.float32), (10,))[CHOSEN_BY] for scores_QT in several(batch)]
+             for batch in requests.batches(rows, SCORES_AT_ONCE)]
+    return [round(float(np.concatenate(values).mean()), 6) for values in zip(*parts, strict=True)]
 
 
 def _ranked(requests: Requests, scores: Scores, ks: Sequence[int], rows: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -49,14 +56,19 @@ def _ranked(requests: Requests, scores: Scores, ks: Sequence[int], rows: np.ndar
     parts, shown_KT = [], np.zeros((len(ks), requests.titles), bool)
     for batch in requests.batches(rows, SCORES_AT_ONCE):
         scores_QT = np.array(scores(batch), np.float32)
-        relevant = requests.relevant(batch)
-        ranking.exclude(scores_QT, requests.seen(batch), relevant)
-        parts.append(ranking.figures(ranking.places(scores_QT, relevant), relevant.request, len(batch), ks))
+        parts.append(_values(requests, batch, scores_QT, ks))
         for scores_T in scores_QT:
             best = ranking.top(scores_T, max(ks))
             for shown_T, k in zip(shown_KT, ks, strict=True):
                 shown_T[best[:k]] = True
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, shown_KT
+
+
+def _values(requests: Requests, batch: np.ndarray, scores_QT: np.ndarray, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Figures per request; what a request has seen is left out of its row, in place."""
+    relevant = requests.relevant(batch)
+    ranking.exclude(scores_QT, requests.seen(batch), relevant)
+    return ranking.figures(ranking.places(scores_QT, relevant), relevant.request, len(batch), ks)
 
 
 class Phases:

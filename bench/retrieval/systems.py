@@ -3,7 +3,7 @@
 Shape suffixes: E interactions, Q requests, T titles, D vector width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -67,13 +67,20 @@ def closing_windows(data: Dataset, requests: Requests, length: int) -> Windows:
                    context_rows(time if data.timed else 0 * time, np.full(len(seen), len(DEVICES))))
 
 
-def blend(parts: Sequence[tuple[Scores, float]], requests: Requests) -> Scores:
-    """The weighted sum of each part's z over the titles that a request has not seen."""
-    def scores(rows: np.ndarray) -> np.ndarray:
+def blends(
+    made: Mapping[str, Scores], weightings: Sequence[Mapping[str, float]], requests: Requests
+) -> Callable[[np.ndarray], Iterator[np.ndarray]]:
+    """For each weighting the (Q,T) sum of each system's weighted z over the titles that a request has not seen. A system
+    is asked once for all of them."""
+    used = {name for weights in weightings for name, weight in weights.items() if weight}
+
+    def scores(rows: np.ndarray) -> Iterator[np.ndarray]:
         hidden_QT = np.zeros((len(rows), requests.titles), bool)
         seen = requests.seen(rows)
         hidden_QT[seen.request, seen.title] = True
-        return sum(np.float32(weight) * _z(part(rows), hidden_QT) for part, weight in parts)
+        z_QT = {name: _z(made[name](rows), hidden_QT) for name in sorted(used)}
+        for weights in weightings:
+            yield sum(np.float32(weight) * z_QT[name] for name, weight in weights.items() if weight)
 
     return scores
 
