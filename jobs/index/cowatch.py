@@ -4,12 +4,16 @@ form (Steck, WWW 2019, algorithm 1). Serving reads it through contracts/neighbou
 Shape suffixes: E plays, M titles modelled, R rows of the table.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.linalg import lapack
 from scipy.sparse import csr_matrix
 
 DECIMALS = 6
 """Of a weight: arithmetic of other processors ends in the same bytes."""
+
+ROWS_AT_ONCE = 512
 
 Neighbours = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -41,21 +45,28 @@ def _ease(profile_E: np.ndarray, title_E: np.ndarray, titles: int, regularizatio
     gram_MM = np.asfortranarray((matrix.T @ matrix).toarray())
     gram_MM[np.diag_indices(titles)] += regularization
     factor_MM, _ = lapack.dpotrf(gram_MM, lower=1, overwrite_a=1)  # positive definite by the ridge
-    inverse_MM, _ = lapack.dpotri(factor_MM, lower=1, overwrite_c=1)
-    inverse_MM = np.tril(inverse_MM, -1) + np.tril(inverse_MM).T
-    weight_MM = inverse_MM / -np.diag(inverse_MM)
+    weight_MM, _ = lapack.dpotri(factor_MM, lower=1, overwrite_c=1)  # the lower half of the inverse
+    for rows in _slices(titles):
+        weight_MM[rows, rows] = np.tril(weight_MM[rows, rows], -1) + np.tril(weight_MM[rows, rows]).T
+        weight_MM[rows, rows.stop :] = weight_MM[rows.stop :, rows].T
+    weight_MM /= -np.diag(weight_MM).copy()
     np.fill_diagonal(weight_MM, 0.0)
-    return np.round(weight_MM, DECIMALS)
+    return np.round(weight_MM, DECIMALS, out=weight_MM)
 
 
 def _strongest(weight_MM: np.ndarray, per_title: int) -> Neighbours:
     """The largest of each row by size, as sorted rows of a table; equal ones by column."""
-    strength_MM = np.abs(weight_MM)
-    kept = np.argsort(-strength_MM, axis=1, kind="stable")[:, :per_title]
-    source = np.repeat(np.arange(len(weight_MM)), kept.shape[1])
-    target = kept.ravel()
+    titles = len(weight_MM)
+    kept = [np.argsort(-np.abs(weight_MM[rows]), axis=1, kind="stable")[:, :per_title].ravel() for rows in _slices(titles)]
+    target = np.concatenate([np.zeros(0, np.int64), *kept])
+    source = np.repeat(np.arange(titles), min(per_title, titles))
     weight = weight_MM[source, target].astype(np.float32)
     some = weight != 0
     source, target, weight = source[some], target[some], weight[some]
     order = np.lexsort((target, -weight, source))
     return source[order], target[order], weight[order]
+
+
+def _slices(titles: int) -> Iterator[slice]:
+    """Rows that are worked on at once, so that there is only one dense matrix."""
+    return (slice(start, min(start + ROWS_AT_ONCE, titles)) for start in range(0, titles, ROWS_AT_ONCE))

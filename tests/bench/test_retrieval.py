@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.sparse import csr_matrix
 
+from bench.retrieval import baselines, evaluate
 from bench.retrieval import data as dataset
-from bench.retrieval import evaluate
 from bench.retrieval.__main__ import _choose, _kind, parser, run
 from bench.retrieval.data import TEST, TRAIN, VALID
 from bench.retrieval.requests import both_parts, by_gap, requests_of
-from bench.retrieval.systems import plays_of
+from bench.retrieval.systems import blends, plays_of
 from contracts.errors import UsageError
 from contracts.settings import REPOSITORY
 
@@ -212,3 +213,46 @@ def test_a_split_that_leaves_nothing_to_learn_from_is_said(tmp_path):
     path = written(tmp_path, {"profile_id": [1, 1], "title_id": [1, 2], "ts": [1, 2], "role": ["valid", "test"]})
     with pytest.raises(UsageError, match="no row is left to learn from"):
         both_parts(dataset.load(path, None, None, "roles"), "train", path)
+
+
+@pytest.mark.parametrize("at_once", [7, 10**9])
+def test_titles_are_alike_by_the_cosine_of_their_profiles(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(baselines, "PRODUCTS_AT_ONCE", at_once)
+    monkeypatch.setattr(baselines, "PER_TITLE", 3)
+    random = np.random.default_rng(0)
+    columns = {"profile_id": random.integers(30, size=200), "title_id": random.integers(12, size=200), "ts": np.arange(200)}
+    data = dataset.load(written(tmp_path, columns), None, None, "global-time")
+    learns_E = data.role == TRAIN
+    sets_PT = np.zeros((len(data.profile_ids), len(data.title_ids)))
+    sets_PT[data.profile[learns_E], data.title[learns_E]] = 1.0
+    length_T = np.maximum(np.linalg.norm(sets_PT, axis=0), 1e-9)
+    cosine_TT = sets_PT.T @ sets_PT / np.outer(length_T, length_T)
+    np.fill_diagonal(cosine_TT, 0.0)
+    found_TT = baselines.cosine(data, learns_E).toarray()
+    assert found_TT[found_TT > 0] == pytest.approx(cosine_TT[found_TT > 0], abs=1e-6)
+    assert np.sort(found_TT)[:, -3:] == pytest.approx(np.sort(cosine_TT)[:, -3:], abs=1e-6)
+    assert ((found_TT > 0).sum(1) <= 3).all()
+
+
+def test_a_long_set_votes_whole_and_a_long_history_with_its_newest_titles(tmp_path):
+    titles = 300
+    columns = {"profile_id": np.zeros(titles, int), "title_id": np.arange(titles), "ts": np.arange(titles)}
+    data = dataset.load(written(tmp_path, columns), None, None, "leave-last-out")
+    test = requests_of(data, TEST, "train")
+    first_TT = csr_matrix((np.ones(1, np.float32), ([0], [5])), shape=(titles, titles))
+    assert baselines.cowatch(data, test, first_TT, ordered=False)(np.arange(1))[0, 5] == 1.0
+    assert baselines.cowatch(data, test, first_TT, ordered=True)(np.arange(1)).sum() == 0.0
+    last_TT = csr_matrix((np.ones(2, np.float32), ([titles - 2, titles - 3], [5, 6])), shape=(titles, titles))
+    assert baselines.knn(data, test, last_TT, ordered=True)(np.arange(1))[0, [5, 6]].tolist() == [1.0, 0.5]
+
+
+def test_each_system_is_asked_once_for_all_weightings(tmp_path):
+    valid = requests_of(dataset.load(written(tmp_path, chains()), None, None, "leave-last-out"), VALID, "train")
+    asked = []
+    score_QT = np.random.default_rng(0).random((len(valid), 40))
+    made = {name: lambda rows, name=name: asked.append(name) or score_QT[rows] for name in ("towers", "knn")}
+    several = blends(made, [{"towers": 1.0}, {"towers": 1.0, "knn": 1.0}, {"knn": 2.0}], valid)
+    one, both, twice = several(np.arange(5))
+    assert sorted(asked) == ["knn", "towers"]
+    assert both == pytest.approx(2 * one)
+    assert twice == pytest.approx(2 * one)
