@@ -32,6 +32,7 @@ class TowersConfig:
     weight_decay: float = 0.01
     warm_up_steps: int = 100
     temperature: float = 0.05
+    start: str = "spectral"  # of ids: by who plays them (start.py), or `random`
     id_masking: float = 0.3  # how often a title trains without its id, so that content alone is a good vector
     min_plays_for_id: int = 1
     windows_per_profile: int = 0  # newest windows only; 0: all
@@ -52,6 +53,8 @@ class TowersConfig:
         check_name(self.text_encoder)
         if self.query not in ("transformer", "pooled"):
             raise UsageError(f"towers: query {self.query!r}; there are transformer, pooled")
+        if self.start not in ("spectral", "random"):
+            raise UsageError(f"towers: start {self.start!r}; there are spectral, random")
         if self.loss not in ("auto", "full", "sampled"):
             raise UsageError(f"towers: loss {self.loss!r}; there are auto, full, sampled")
 

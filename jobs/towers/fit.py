@@ -28,6 +28,7 @@ from jobs.towers.dataset import (
 )
 from jobs.towers.losses import full_softmax, sampled_softmax
 from jobs.towers.model import Towers
+from jobs.towers.start import spectral
 
 GRADIENT_NORM = 1.0
 
@@ -121,8 +122,20 @@ class Trainer:
         self.frequency_T = torch.as_tensor(counts / counts.sum(), dtype=torch.float32, device=device)
         # a step of a sampled loss touches a few thousand ids: on a CPU moving all of them would take longer than all else
         self.sparse_ids = not config.uses_full_softmax(len(self.rows_T)) and device.type == "cpu"
-        self.towers = Towers(config, len(self.rows_T), data.content_AF.shape[1], self.sparse_ids).to(device)
+        self.towers = Towers(config, len(self.rows_T), data.content_AF.shape[1], self.sparse_ids)
+        if config.start == "spectral":
+            self._start()
+        self.towers.to(device)
         self.random = np.random.default_rng(config.seed)
+
+    def _start(self) -> None:
+        """Adds to the drawn ids what the plays that they learn from say of them."""
+        title_N = self.windows.target
+        label_W = np.diff(self.windows.label_start)
+        profile_N = np.repeat(self.data.plays.profile[self.windows.start], label_W)
+        start_TD = spectral(profile_N, self.trained_A.cpu().numpy()[title_N], len(self.rows_T), self.config.dimension, self.config.seed)
+        with torch.no_grad():
+            self.towers.item.id.weight[1:] += torch.as_tensor(start_TD)
 
     def _windows(self, span: np.ndarray, is_trained_A: np.ndarray | None = None) -> Windows:
         plays = self.data.plays
