@@ -56,8 +56,8 @@ def run(options: argparse.Namespace) -> dict:
     return {
         "test": test_figures["model"], "valid": valid_figures["model"],
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures if name != "model"},
-        "model": {"kind": _kind(weights), "weights": weights, "cowatch_regularization": beside_config.cowatch_regularization, f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1,
-                  "curve": [asdict(point) for point in fitted.curve]},
+        "model": {"kind": _kind(weights, ordered), "weights": weights, "cowatch_regularization": beside_config.cowatch_regularization,
+                  f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1, "curve": [asdict(point) for point in fitted.curve]},
         "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": ordered, "recipe": options.recipe,
                           "seed": options.seed, "threads": options.threads, "seen": "left out", "towers": asdict(config)},
@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _kind(weights: dict[str, float]) -> str:
-    named = {"knn": "transitions", "cowatch": "co-watch"}
+def _kind(weights: dict[str, float], ordered: bool) -> str:
+    named = {"knn": "transitions" if ordered else "item-based kNN", "cowatch": "co-watch"}
     return " and ".join(["towers", *(named[source] for source, weight in weights.items() if weight)])
 
 
