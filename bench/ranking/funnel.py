@@ -22,6 +22,8 @@ from jobs.ranker.rows import NOTHING_SHOWN, TrainingRows, training_rows, validat
 Order = Callable[[Pool], np.ndarray]
 """(K,) score of each candidate of a pool, best retrieved first."""
 RETRIEVAL, BLEND, LAMBDAMART = "retrieval", "blend", "lambdamart"
+JUDGES, LEARNS = 0, 1
+"""Parts of the requests: what judges the trees is not learnt from."""
 NO_PLACES = Attention("none")
 """No slates are logged: every play counts alike."""
 
@@ -38,7 +40,8 @@ class Rankers:
     def chosen(cls, learns: list[TrainingRows], judges: Retrieved, config: RankerConfig, threads: int) -> "Rankers":
         """Validation requests choose and are not learnt from."""
         pools = judges.pools(judges.requests.spread(config.max_requests))
-        choice = choose(learns, [], [validation_rows(pool, NOTHING_SHOWN, NO_PLACES, config) for _, pool in pools], config, threads)
+        asked = [validation_rows(pool, NOTHING_SHOWN, NO_PLACES, config, JUDGES) for _, pool in pools]
+        choice = choose({LEARNS: learns}, asked, config, threads)
         blend = _numbers(choice, BLEND) or list(config.default_blend)
         return cls(choice, (blend[0], blend[1]), int((_numbers(choice, LAMBDAMART) or [0])[-1]))
 

@@ -12,7 +12,8 @@ class RankerConfig:
     seed: int = 7
     pool_size: int = 500  # candidates of a request, in validation here and in serving
     max_requests: int = 3000  # a stable sample of the ranker block
-    validation_one_in: int = 4  # profiles held out of training, to compare LambdaMART with what learns nothing
+    validation_one_in: int = 4  # parts that profiles fall in: LambdaMART is judged by those that it has not learnt from
+    one_part_from: int = 1000  # requests of which one part is enough; of fewer each judges in turn, for as many trainings
     min_training_requests: int = 100  # with something engaged with among the candidates
     min_validation_requests: int = 50  # to pick by
     negatives: int = 100  # titles of the pool that were not shown, per request; drawn alike at every rank (rows.py)

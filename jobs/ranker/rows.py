@@ -65,7 +65,8 @@ class TrainingRows:
 class ValidationRows:
     """The whole pool of one request, best retrieved first, as serving would score it."""
 
-    features_KR: np.ndarray | None  # None: LambdaMART learns from this request and is not judged by it
+    part: int | None  # held out together; None: LambdaMART learns from this request and is not judged by it
+    features_KR: np.ndarray | None  # of a request in a part
     retrieval_K: np.ndarray
     transition_K: np.ndarray
     cowatch_K: np.ndarray
@@ -75,9 +76,9 @@ class ValidationRows:
     weight: float  # of the request in the mean
 
 
-def is_validation(profile_id: str, config: RankerConfig) -> bool:
-    """Whole profiles are held out, so that nobody's taste is learnt by heart."""
-    return zlib.crc32(f"{config.seed}:{profile_id}".encode()) % config.validation_one_in == 0
+def part_of(profile_id: str, config: RankerConfig) -> int:
+    """0 to `validation_one_in` - 1. Whole profiles are held out, so that nobody's taste is learnt by heart."""
+    return zlib.crc32(f"{config.seed}:{profile_id}".encode()) % config.validation_one_in
 
 
 def training_rows(pool: Pool, slate: Slate, attention: Attention, config: RankerConfig) -> TrainingRows:
@@ -112,14 +113,14 @@ def _sampled(count: int, random: np.random.Generator, config: RankerConfig) -> n
 
 
 def validation_rows(
-    pool: Pool, slate: Slate, attention: Attention, config: RankerConfig, held_out: bool = True
+    pool: Pool, slate: Slate, attention: Attention, config: RankerConfig, part: int | None = 0
 ) -> ValidationRows:
     """The request counts as much as its plays do on average: plays at places that are rarely looked at stand for others
     that nobody saw. Exploration slots would be free of the policy too, but hold too few plays a night to pick by."""
     relevant = pool.request.relevant
     position = np.array([slate.position[slate.row_of[title]] if title in slate.row_of else np.nan for title in relevant])
     return ValidationRows(
-        pool.features() if held_out else None, np.asarray(pool.candidates.retrieval_score), np.asarray(pool.candidates.transition_score),
+        part, None if part is None else pool.features(), np.asarray(pool.candidates.retrieval_score), np.asarray(pool.candidates.transition_score),
         np.asarray(pool.candidates.cowatch_score),
         pool.gains(), np.array(sorted(relevant.values(), reverse=True), np.int64), pool.request.profile.profile_id,
         float(_inverse(attention, position, pool, config).mean()) if len(relevant) else 1.0,

@@ -36,8 +36,8 @@ from jobs.ranker.rows import (
     TrainingRows,
     ValidationRows,
     effective_plays,
-    is_validation,
     mismatched_title_features,
+    part_of,
     slates_from,
     training_rows,
     validation_rows,
@@ -77,27 +77,27 @@ def train(settings: Settings, release_id: str, config: RankerConfig) -> dict[str
     attention = attention_of(settings, provenance.tag, config.seed)
     log.info("attention by place: %s", attention.in_words())
 
-    training: list[TrainingRows] = []
-    held_out: list[TrainingRows] = []
+    lists: dict[int, list[TrainingRows]] = {part: [] for part in range(config.validation_one_in)}
     asked: list[ValidationRows] = []
+    judging = 1 if len(requests) >= config.one_part_from else config.validation_one_in
     differing = np.zeros(2, np.int64)
     for pool in pools.of(requests):
         slate = slates.get(pool.request.request_id, NOTHING_SHOWN)
         differing += mismatched_title_features(pool, slate)
-        holds_out = is_validation(pool.request.profile.profile_id, config)
-        (held_out if holds_out else training).append(training_rows(pool, slate, attention, config))
-        asked.append(validation_rows(pool, slate, attention, config, holds_out))
+        part = part_of(pool.request.profile.profile_id, config)
+        lists[part].append(training_rows(pool, slate, attention, config))
+        asked.append(validation_rows(pool, slate, attention, config, part if part < judging else None))
     if differing[0]:
         log.warning("title features of %d of %d shown titles differ from the feature store's", *differing)
-    training, held_out = with_something_to_learn(training), with_something_to_learn(held_out)
-    choice = choose(training, held_out, asked, config, settings.threads)
-    choice = replace(choice, spec=choice.spec.model_copy(update={
-        "attention": attention.as_json() | effective_plays([*training, *held_out])}))
+    lists = {part: with_something_to_learn(rows) for part, rows in lists.items()}
+    choice = choose(lists, asked, config, settings.threads)
+    learnt = [rows for part in lists.values() for rows in part]
+    choice = replace(choice, spec=choice.spec.model_copy(update={"attention": attention.as_json() | effective_plays(learnt)}))
 
     _write(folder, choice, _spec(folder, provenance, pools, marts.markets(split.judge_end), choice, config))
     return {
         "release_id": release_id, "kind": choice.spec.kind, "reason": choice.spec.reason,
-        "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(training),
+        "ndcg_at_10": choice.spec.validation, "requests": len(requests), "training_requests": len(learnt),
         "validation_requests": sum(r.features_KR is not None for r in asked), "title_features_differing": int(differing[0]),
         "title_features_compared": int(differing[1]), "attention": attention.in_words(),
     }

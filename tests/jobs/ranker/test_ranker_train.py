@@ -18,6 +18,7 @@ from contracts.settings import Settings
 from jobs.attention import Attention
 from jobs.bootstrap import effective_size
 from jobs.lake import read
+from jobs.ranker import choose as choosing
 from jobs.ranker import rows
 from jobs.ranker import train as step
 from jobs.ranker.choose import (
@@ -38,8 +39,8 @@ from jobs.ranker.rows import (
     NOTHING_SHOWN,
     TrainingRows,
     ValidationRows,
-    is_validation,
     mismatched_title_features,
+    part_of,
     slates_from,
     training_rows,
     validation_rows,
@@ -202,9 +203,10 @@ def test_requests_outside_the_ranker_s_block_are_refused(config, tmp_path):
 
 
 def test_profiles_are_either_learnt_from_or_validated_on(config):
-    held_out = {f"p{i}" for i in range(4000) if is_validation(f"p{i}", config)}
-    assert 800 < len(held_out) < 1200
-    assert held_out == {f"p{i}" for i in range(4000) if is_validation(f"p{i}", config)}
+    parts = [part_of(f"p{i}", config) for i in range(4000)]
+    assert set(parts) == set(range(config.validation_one_in))
+    assert 800 < parts.count(0) < 1200
+    assert parts == [part_of(f"p{i}", config) for i in range(4000)]
 
 
 def test_a_source_without_impressions_learns_from_next_plays(plays_home, config):
@@ -232,18 +234,41 @@ def test_blends_are_judged_by_every_request_and_lambdamart_by_those_it_has_not_l
     """The blend that the held-out requests like best is not that of all requests, which are more."""
     def request(i: int, first: bool, held_out: bool) -> ValidationRows:
         scores, gain = np.array([1.0, 0.0]), np.array([1, 0]) if first else np.array([0, 1])
-        return ValidationRows(np.zeros((2, len(RANKING_FEATURES))) if held_out else None, scores, 10 * scores[::-1], np.zeros(2), gain,
+        return ValidationRows(0 if held_out else None, np.zeros((2, len(RANKING_FEATURES))) if held_out else None, scores, 10 * scores[::-1], np.zeros(2), gain,
                               np.ones(1, np.int64), f"p{i}", 1.0)
 
     held = [request(i, first=True, held_out=True) for i in range(30)]
     others = [request(30 + i, first=False, held_out=False) for i in range(120)]
-    assert choose([], [], held, config, 1).spec.kind == "retrieval"
-    assert choose([], [], [*held[:14], *others[:16]], config, 1).spec.kind == "blend", "the better, though by no standard error"
-    found = choose([], [], [*held, *others], config, 1)
+    assert choose({}, held, config, 1).spec.kind == "retrieval"
+    assert choose({}, [*held[:14], *others[:16]], config, 1).spec.kind == "blend", "the better, though by no standard error"
+    found = choose({}, [*held, *others], config, 1)
     assert found.spec.kind == "blend"
     assert found.spec.validation["retrieval"] < found.spec.validation[found.spec.picked]
     assert "150 requests" in found.spec.reason
     assert "30 held out" in found.spec.reason
+
+
+def test_every_request_is_judged_by_trees_that_have_not_learnt_from_its_part(config, monkeypatch):
+    def learns(part: int) -> TrainingRows:
+        return TrainingRows(np.full((2, len(RANKING_FEATURES)), float(part)), np.array([1, 0]), np.array([1, 2]), np.ones(2))
+
+    class Model:
+        def __init__(self, lists):
+            self.parts = {int(r.features_SR[0, 0]) for r in lists}
+
+        def predict(self, pools_NR, **_):
+            assert not self.parts & set(pools_NR[:, 0].astype(int))
+            return np.arange(len(pools_NR), dtype=float) + 100 * len(self.parts)
+
+    monkeypatch.setattr(choosing, "train_lambdamart", lambda lists, *_: Model(lists))
+    lists = {part: [learns(part)] * 40 for part in range(4)}
+    judges = [ValidationRows(i % 4, np.full((3, len(RANKING_FEATURES)), float(i % 4)), *[np.zeros(3)] * 3, np.zeros(3, np.int64),
+                             np.ones(1, np.int64), f"p{i}", 1.0) for i in range(20)]
+    found = choosing._unseen_scores(VARIANTS["slate"], lists, judges, config, 1)
+    assert list(found) == list(config.rounds)
+    assert all(len(scores_K) == 3 and scores_K[0] >= 300 for scores_K in found[config.rounds[0]])
+    short = {**lists, 0: [learns(0)] * (config.min_training_requests + 121), 1: [], 2: [], 3: []}
+    assert choosing._unseen_scores(VARIANTS["slate"], short, judges, config, 1) == {}, "without part 0 there are none"
 
 
 def test_weights_of_equal_worth_are_averaged_and_clear_ones_are_not(config):
@@ -312,7 +337,7 @@ def test_negatives_are_drawn_alike_at_every_rank():
 
 
 def judged(weight_V: np.ndarray, config, profiles: int = 0) -> Validation:
-    rows = [ValidationRows(np.zeros((1, 1)), np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.ones(1, np.int64),
+    rows = [ValidationRows(0, np.zeros((1, 1)), np.zeros(1), np.zeros(1), np.zeros(1), np.zeros(1, np.int64), np.ones(1, np.int64),
                            f"p{i % (profiles or len(weight_V))}", weight) for i, weight in enumerate(weight_V)]
     return Validation(rows, config)
 
