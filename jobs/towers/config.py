@@ -46,6 +46,7 @@ class TowersConfig:
     # early choice, on the last block before retriever_end
     validation_labels: int = 4000
     recall_at: int = 100
+    patience: int = 6  # epochs without a better one after which training ends; 0: never
 
     def __post_init__(self) -> None:
         if self.dimension % self.heads:

@@ -155,7 +155,8 @@ class Trainer:
                        windows.context_row[labels])
 
     def run(self, watch: Callable[[Iterable, str], Iterable] = lambda steps, _: steps) -> Fitted:
-        """Trains for the configured epochs and keeps the one with the best recall on the holdout (the last, without)."""
+        """Trains for the configured epochs, or until `patience` of them brought nothing better, and keeps the one with the best
+        recall on the holdout (the last, without)."""
         plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
         total = max(self.config.epochs * len(plan), 1)
         dense, optimisers = self._optimisers()
@@ -178,6 +179,8 @@ class Trainer:
             curve.append(Epoch(float(torch.stack(losses).mean()), self.recall()))
             if best_weights is None or (curve[-1].recall or 0.0) >= (curve[best].recall or 0.0):
                 best, best_weights = epoch, copy.deepcopy(self.towers.state_dict())
+            elif self.config.patience and epoch - best >= self.config.patience:
+                break
             plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
         if best_weights is not None:
             self.towers.load_state_dict(best_weights)

@@ -42,6 +42,14 @@ def test_learning_beats_popularity_on_held_out_plays(data, query, loss):
     assert done.curve[done.best].recall > 2 * done.popularity_recall
 
 
+def test_training_ends_when_nothing_better_comes(data, monkeypatch):
+    seen = iter([0.3, 0.5, 0.4, 0.4, 0.4, 0.9])
+    monkeypatch.setattr(Trainer, "recall", lambda _: next(seen))
+    done = Trainer(data, replace(SMALL, epochs=6, patience=3), CPU, 1).run()
+    assert [point.recall for point in done.curve] == [0.3, 0.5, 0.4, 0.4, 0.4]
+    assert done.best == 1
+
+
 def test_equal_seeds_give_equal_bytes_without_machine_paths(data, fitted, exported, tmp_path):
     again = Trainer(data, SMALL, CPU, 1).run()
     assert again.curve == fitted.curve
