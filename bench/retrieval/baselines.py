@@ -21,7 +21,7 @@ from jobs.index.transitions import transitions
 REACH, PER_TITLE = 5, 100
 COWATCH_TITLES, COWATCH_PER_TITLE = 16_000, 1000
 """More than a release holds: in sets of long histories the product's 200 a title lose half a percent of NDCG@10."""
-REGULARIZATIONS = 100.0, 300.0, 1000.0
+REGULARIZATIONS = 30.0, 100.0, 300.0, 1000.0
 TITLES_TO_CHOOSE_BY = 4000
 """Regularisation is chosen by the most played titles: seconds, where all of them take minutes."""
 PRODUCTS_AT_ONCE = 20_000_000
