@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from bench.retrieval import baselines
+from bench.retrieval.baselines import learnt_matrix
 from bench.retrieval.data import Dataset
 from bench.retrieval.evaluate import Scores
 from bench.retrieval.requests import Requests
@@ -55,11 +56,6 @@ class Peer:
 def grid(**values) -> list[dict]:
     """Every combination."""
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
-
-
-def learnt_matrix(data: Dataset, learns_E: np.ndarray) -> sparse.csr_matrix:
-    """(P,T) 1 where a profile has a row to learn from."""
-    return _ones(data.profile[learns_E], data.title[learns_E], len(data.profile_ids), len(data.title_ids))
 
 
 def histories(requests: Requests, rows: np.ndarray, half_life: float = 0.0) -> sparse.csr_matrix:

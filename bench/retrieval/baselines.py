@@ -75,7 +75,7 @@ def followers(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
 
 def cosine(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
     """(T,T) cosine of two titles' sets of profiles, the largest of each (item-based kNN; Sarwar et al., WWW 2001)."""
-    unit_PT = _sets(data, learns_E)
+    unit_PT = learnt_matrix(data, learns_E)
     unit_PT.data = 1.0 / np.sqrt(np.bincount(unit_PT.indices, minlength=unit_PT.shape[1]))[unit_PT.indices]
     plays_P = np.diff(unit_PT.indptr)
     unit_TP = unit_PT.T.tocsr()
@@ -113,8 +113,8 @@ def _voted(table_TT: csr_matrix, votes: Callable[[int], tuple[np.ndarray, np.nda
     return scores
 
 
-def _sets(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
-    """(P,T) 1 where a profile has a title."""
+def learnt_matrix(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
+    """(P,T) 1 where a profile has a row of the title to learn from."""
     shape = len(data.profile_ids), len(data.title_ids)
     sets_PT = csr_matrix((np.ones(np.count_nonzero(learns_E), np.float32), (data.profile[learns_E], data.title[learns_E])), shape)
     sets_PT.data[:] = 1.0
