@@ -5,8 +5,3 @@ serving would retrieve them; `rows.py` training and validation rows; `choose.py`
 picked; `tracking.py` MLflow; `train.py` the command. Not here: ranking features (contracts/features.py), the
 attention curve's estimate (jobs/attention.py), the judgement of the whole funnel (jobs/evaluation).
 """
-
-import os
-
-# before LightGBM loads OpenMP: threads that wait must not spin on cores that other tasks want
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
