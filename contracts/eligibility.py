@@ -33,7 +33,7 @@ class Record:
     closes_at: int = FAR
     revoked: bool = False
     key: str = field(default="", compare=False)
-    known_at: int = field(default=0, compare=False)  # epoch seconds
+    known_at: int = field(default=0, compare=False)  # epoch microseconds: what closes and what opens may share a second
     content: Mapping[str, Any] | None = field(default=None, compare=False)
 
 
@@ -117,4 +117,5 @@ def field_names(market: str) -> tuple[str, str]:
 def search_filter(market: str, maturity_limit: int, at: int) -> str:
     """The filter expression inside the vector search; the guard checks the log again after it."""
     opens, closes = field_names(market)
-    return f"maturity <= {int(maturity_limit)} and {opens} <= {int(at)} and {closes} > {int(at)}"
+    limit = min(int(maturity_limit), NEVER_MATURITY - 1)
+    return f"maturity <= {limit} and {opens} <= {int(at)} and {closes} > {int(at)}"

@@ -72,7 +72,7 @@ def head(connection: Connection) -> int:
 
 
 def _newest_known(connection: Connection, title_ids: list[str], up_to: int) -> dict[tuple[str, str, str, str], int]:
-    """(kind, title, market, window) -> when its newest version became known (epoch seconds), for these titles, as the log
+    """(kind, title, market, window) -> when its newest version became known (epoch microseconds), for these titles, as the log
     had them at number `up_to`."""
     newest: dict[tuple[str, str, str, str], int] = {}
     subject = (ELIGIBILITY.c.kind, ELIGIBILITY.c.title_id, ELIGIBILITY.c.market, ELIGIBILITY.c.window_id)

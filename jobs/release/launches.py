@@ -51,6 +51,8 @@ log = logging.getLogger("marquee")
 
 Row = dict[str, Any]
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 MOST_NAMED = 5
 """Malformed records in a message; the others are counted."""
 
@@ -117,7 +119,7 @@ def bring_up(settings: Settings, ledger: Ledger, releases: Iterable[str]) -> dic
 def catch_up(settings: Settings, ledger: Ledger) -> dict[str, Any]:
     """Brings the log to the present of this home. A broken table's interval is read again each time, until it is mended;
     what is good of it is in the log all the same, for a closure may be among it."""
-    now = int(clock.now(settings.home).timestamp())
+    now = _micros(clock.now(settings.home))
     known, appended, malformed, broken = ledger.cursors(), 0, [], []
     for interval, folder in list_intervals(settings.landing):
         name = f"landing/{interval.name}"
@@ -222,7 +224,7 @@ def _title(row: Row, times: _Times) -> tuple[_Place, Record]:
     place = times.place(row)
     place = place._replace(holds_from=max(place.known_at, _moment(row, "valid_from")))
     return place, Record(0, "title", _text(row, "title_id"), maturity=maturity, key=f"title:{place.event_id}",
-                         known_at=_ceil(place.holds_from), content=_content(row))
+                         known_at=_micros(place.holds_from), content=_content(row))
 
 
 def _content(row: Row) -> dict[str, Any] | None:
@@ -258,7 +260,7 @@ def _licence(row: Row, times: _Times) -> tuple[_Place, Record]:
     return place, Record(
         0, "licence", _text(row, "title_id"), window_id=_text(row, "window_id"), market=_market(row),
         opens_at=_ceil(_moment(row, "opens_at")), closes_at=FAR if closes is None else math.floor(closes.timestamp()),
-        revoked=_flag(row, "revoked"), key=f"licence:{place.event_id}", known_at=_ceil(place.known_at),
+        revoked=_flag(row, "revoked"), key=f"licence:{place.event_id}", known_at=_micros(place.known_at),
     )
 
 
@@ -271,7 +273,7 @@ def _closure(table: str, row: Row, times: _Times) -> list[tuple[_Place, Record]]
     except Malformed:
         known_at = times.latest
     place = _Place(known_at, known_at, datetime.max.replace(tzinfo=UTC), "")
-    common = {"key": f"malformed:{table}:{digest([str(times.end), repr(row)])}", "known_at": _ceil(known_at)}
+    common = {"key": f"malformed:{table}:{digest([str(times.end), repr(row)])}", "known_at": _micros(known_at)}
     try:
         title_id = _text(row, "title_id")
         if table == "titles":
@@ -324,7 +326,7 @@ def _text(row: Row, name: str) -> str:
     value = row.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_ID:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_ID or "\0" in value:  # NUL: PostgreSQL has none
         raise Malformed(name)
     try:
         value.encode()
@@ -379,6 +381,10 @@ def _flag(row: Row, name: str) -> bool:
 
 def _ceil(moment: datetime) -> int:
     return math.ceil(moment.timestamp())
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _signature(folder: Path) -> str:
