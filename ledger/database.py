@@ -3,12 +3,13 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test compares it with the folder, so that opening a current ledger need not load Alembic."""
 
 BUSY_SECONDS = 30
@@ -95,6 +96,14 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
     with Path(f"{engine.url.database}.migrate.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def wall(connection: Connection) -> datetime:
+    """The present by the ledger's own clock, which leases and deadlines go by: a machine whose clock is off holds no lease
+    of the future and ends no probe. SQLite's is this machine's."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC)
+    return datetime.now(UTC)
 
 
 def lock_appends(connection: Connection) -> None:

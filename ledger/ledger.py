@@ -24,7 +24,7 @@ from ledger.states import COLLECTABLE
 
 def open_ledger(settings: Settings) -> "Ledger":
     """The ledger of this home, migrated. Times in it are the home's present (contracts.clock); leases and deadlines
-    are wall time."""
+    are wall time by the database's clock."""
     engine = database.connect(settings.database_address())
     database.migrate(engine)
     return Ledger(engine, lambda: clock.now(settings.home))
@@ -142,28 +142,33 @@ class Ledger:
         """Returns to the release before where a probe's deadline has passed (whoever made it is gone); the pointer
         after it, or None where nothing was overdue. Safe for many callers at once: one of them does it."""
         pointer = self.pointer(arm)
-        if pointer is None or pointer.phase != "probing" or pointer.deadline > datetime.now(UTC):
+        if pointer is None or pointer.phase != "probing" or pointer.deadline > self.wall():
             return None
         try:
             return self.revert(pointer.version, arm, actor, f"the probe did not end by {pointer.deadline:%H:%M:%S} UTC")
         except StaleVersion:
             return None
 
+    def wall(self) -> datetime:
+        """The present by the database's clock: what leases and deadlines go by."""
+        with reading(self.engine) as connection:
+            return database.wall(connection)
+
     # --- replicas -----------------------------------------------------------------------------------------------
 
     def heartbeat(self, replica_id: str, address: str, loaded: list[str], serving: str | None, lease_seconds: float = 10) -> None:
         """A replica says what it has loaded and what it serves, and holds its lease for so many seconds more."""
-        values = {"address": address, "loaded": list(loaded), "serving": serving,
-                  "expires_at": datetime.now(UTC) + timedelta(seconds=lease_seconds)}
         dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(REPLICAS).values(replica_id=replica_id, **values)
         with writing(self.engine) as connection:
+            values = {"address": address, "loaded": list(loaded), "serving": serving,
+                      "expires_at": database.wall(connection) + timedelta(seconds=lease_seconds)}
+            statement = dialect.insert(REPLICAS).values(replica_id=replica_id, **values)
             connection.execute(statement.on_conflict_do_update(index_elements=["replica_id"], set_=values))
 
     def replicas(self) -> list[Replica]:
         """Those whose lease has not run out."""
-        query = select(REPLICAS).where(REPLICAS.c.expires_at > datetime.now(UTC)).order_by(REPLICAS.c.replica_id)
         with reading(self.engine) as connection:
+            query = select(REPLICAS).where(REPLICAS.c.expires_at > database.wall(connection)).order_by(REPLICAS.c.replica_id)
             return [Replica(**row) for row in connection.execute(query).mappings()]
 
     def leave(self, replica_id: str) -> None:
@@ -173,14 +178,14 @@ class Ledger:
 
     def expired_leases(self, older_than: timedelta) -> list[tuple[str, datetime]]:
         """(replica, when its lease ran out), of those that ran out so long ago."""
-        query = select(REPLICAS.c.replica_id, REPLICAS.c.expires_at).where(REPLICAS.c.expires_at < datetime.now(UTC) - older_than)
         with reading(self.engine) as connection:
+            query = select(REPLICAS.c.replica_id, REPLICAS.c.expires_at).where(REPLICAS.c.expires_at < database.wall(connection) - older_than)
             return [tuple(row) for row in connection.execute(query.order_by(REPLICAS.c.replica_id))]
 
     def forget_expired(self, older_than: timedelta) -> None:
         """Deletes leases that ran out so long ago."""
         with writing(self.engine) as connection:
-            connection.execute(delete(REPLICAS).where(REPLICAS.c.expires_at < datetime.now(UTC) - older_than))
+            connection.execute(delete(REPLICAS).where(REPLICAS.c.expires_at < database.wall(connection) - older_than))
 
     # --- nights -------------------------------------------------------------------------------------------------
 
@@ -304,7 +309,7 @@ def _in_use(connection, lock: bool = False) -> dict[str, str]:
         for role, release_id in (("live", pointer.release_id), ("candidate", pointer.candidate), ("previous", pointer.previous)):
             if release_id:
                 users.setdefault(release_id, f"{role} of arm {pointer.arm}")
-    held = select(REPLICAS).where(REPLICAS.c.expires_at > datetime.now(UTC)).order_by(REPLICAS.c.replica_id)
+    held = select(REPLICAS).where(REPLICAS.c.expires_at > database.wall(connection)).order_by(REPLICAS.c.replica_id)
     for row in connection.execute(held).mappings():
         for release_id in filter(None, (*row["loaded"], row["serving"])):
             users.setdefault(release_id, f"loaded by replica {row['replica_id']}")
