@@ -1,6 +1,7 @@
 """The eligibility log in memory: a thread applies new entries about every second; requests read whole snapshots.
 
-Fails closed: until the log was read once there is no snapshot, and nothing is served.
+Fails closed: until the log was read once there is no snapshot, and nothing is served. Each look reads the last entry again:
+where it is another, the ledger was put back from a copy, and the log is read anew from its start.
 """
 
 import logging
@@ -37,6 +38,7 @@ class EligibilityLog:
     def __init__(self, ledger: Callable[[], Ledger]):
         self._ledger = ledger
         self._snapshot: Eligibility | None = None
+        self._last: Record | None = None
         self._read_at = 0.0
         self._reading = Lock()
         self._stop = Event()
@@ -54,10 +56,17 @@ class EligibilityLog:
     def catch_up(self) -> None:
         """Reads to the head of the log. Raises what the database raises."""
         with self._reading:
-            known = self._snapshot or Eligibility()
-            while records := self._ledger().eligibility_since(known.seq, READ_LIMIT):
-                known = extended(known, records)
-            self._snapshot, self._read_at = known, time.monotonic()
+            known, last = self._snapshot or Eligibility(), self._last
+            while True:
+                records = self._ledger().eligibility_since(known.seq - 1 if last else 0, READ_LIMIT)
+                if last and records[:1] != [last]:
+                    log.warning("the eligibility log no longer has its entry %d: it is read anew", last.seq)
+                    known, last = Eligibility(), None
+                    continue
+                if not (new := records[1:] if last else records):
+                    break
+                known, last = extended(known, new), new[-1]
+            self._snapshot, self._last, self._read_at = known, last, time.monotonic()
 
     def start(self) -> None:
         self._thread.start()

@@ -19,16 +19,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol
 
 from contracts.settings import Settings
-from ledger import Ledger, Pointer, StaleVersion
+from ledger import Ledger, Pointer
 from serving import loader, overlay
 from serving.eligibility import EligibilityLog
-from serving.loader import Release
+from serving.loader import Release, ReleaseError
 from serving.metrics import Metrics
 from serving.vectors import Vectors
 
@@ -75,7 +74,7 @@ class Pinned:
         return self._served
 
     def start(self) -> None:
-        self._vectors.tend(list(self._served.release.spec.collections))
+        self._vectors.tend(self._served.release.collections)
 
     def stop(self) -> None: ...
 
@@ -98,6 +97,7 @@ class Live:
         self._failed: dict[str, float] = {}  # release id -> when it may be tried again, monotonic
         self._loaders = ThreadPoolExecutor(1, "load")
         self._overlays_read_at = 0.0
+        self._unreadable: set[str] = set()  # releases whose overlay has a record that does not fit; said once
         self._said: tuple[list[str], str | None] | None = None
         self._said_at = 0.0
         self._stop = Event()
@@ -146,18 +146,17 @@ class Live:
 
     def _tend(self) -> None:
         while not self._stop.is_set():
-            self._vectors.tend([name for release in list(self._loaded.values()) for name in release.spec.collections])
+            self._vectors.tend({name: rows for release in list(self._loaded.values()) for name, rows in release.collections.items()})
             self._stop.wait(TEND_SECONDS)
 
     def _resolve_overdue(self, pointer: Pointer) -> Pointer:
         """A probe past its deadline is nobody's any more: the release before serves again."""
-        if pointer.phase != "probing" or pointer.deadline is None or pointer.deadline > datetime.now(UTC):
+        if pointer.phase != "probing":
             return pointer
-        log.warning("the probe of %s is overdue: back to %s", pointer.release_id, pointer.previous)
-        try:
-            return self._ledger().revert(pointer.version, actor=self.replica_id, reason="the probe was overdue")
-        except StaleVersion:
-            return self._ledger().pointer() or pointer
+        reverted = self._ledger().resolve_overdue(self.replica_id)
+        if reverted:
+            log.warning("the probe of %s is overdue: back to %s", pointer.release_id, reverted.release_id)
+        return reverted or pointer
 
     def _load_wanted(self, pointer: Pointer) -> None:
         """Starts loading what is missing, takes what is loaded, forgets what nobody has wanted for a while. What is served
@@ -180,7 +179,7 @@ class Live:
         entered = self._ledger().get(release_id)
         release = loader.as_entered(self._load(self._releases / release_id), entered.payload_digest, entered.evidence_digest)
         release = overlay.caught_up(release, self._ledger())
-        self._vectors.tend(list(release.spec.collections))
+        self._vectors.tend(release.collections)
         return release
 
     def _read_overlays(self) -> None:
@@ -191,8 +190,19 @@ class Live:
             self._overlays_read_at = time.monotonic()
 
     def _catch_up(self, release_id: str) -> Release:
-        release = self._loaded[release_id] = overlay.caught_up(self._loaded[release_id], self._ledger())
-        return release
+        """The release with what is new in its overlay. What is wrong with one release's overlay holds no other up."""
+        try:
+            self._loaded[release_id] = overlay.caught_up(self._loaded[release_id], self._ledger())
+            self._unreadable.discard(release_id)
+        except overlay.Foreign as error:
+            if release_id not in self._loading:
+                log.warning("%s: loaded anew", error)
+                self._loading[release_id] = self._loaders.submit(self._load_ready, release_id)
+        except ReleaseError as error:
+            if release_id not in self._unreadable:
+                log.error("serving without what is new in it: %s", error)
+            self._unreadable.add(release_id)
+        return self._loaded[release_id]
 
     def _take(self, release_id: str, future: "Future[Release]") -> None:
         try:

@@ -74,6 +74,7 @@ class Overlay:
     rows_O: np.ndarray  # (O,) int64, sorted
     ids: frozenset[str] = frozenset()
     hash_A: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))  # of the A titles that arrived
+    last: tuple[str, int] | None = None  # title and its number, of record `seq`
 
     @property
     def changed(self) -> int:
@@ -96,6 +97,11 @@ class Release:
     cowatch: NeighbourTable
     fallback: dict[tuple[str, str], list[str]]  # (market, cohort) -> title ids, best first
     overlay: Overlay
+
+    @property
+    def collections(self) -> dict[str, int]:
+        """Its physical collections, and how many titles each must hold."""
+        return dict.fromkeys(self.spec.collections, self.overlay.base)
 
     @property
     def release_id(self) -> str:
@@ -140,21 +146,22 @@ class Release:
 
 
 def load(folder: Path, judged: bool = True, threads: int = 1) -> Release:
-    """The release in `folder`. `judged=False` (shadow mode) does without the manifest, which is written last.
+    """The release in `folder`, all of it in memory: what becomes of the files afterwards changes nothing. `judged=False`
+    (shadow mode) does without the manifest, which is written last.
 
     Raises ReleaseError where a file is missing, altered, or does not fit the others.
     """
     payload, evidence = _verified(folder, judged)
     spec = _read(ReleaseSpec, folder / files.SPEC)
     titles = _titles(folder / files.TITLES)
-    vectors = np.load(folder / files.ITEM_VECTORS, mmap_mode="r")
+    vectors = np.load(folder / files.ITEM_VECTORS)
     if vectors.shape != (len(titles.ids), spec.dimension):
         raise ReleaseError(f"{folder / files.ITEM_VECTORS}: shape {vectors.shape}, expected {(len(titles.ids), spec.dimension)}")
     release = Release(
         spec=spec, payload_digest=payload.payload_digest, evidence_digest=evidence, titles=titles, vectors_ND=vectors,
         tower=_tower(folder / files.QUERY_TOWER, threads),
         ranker=open_ranker(spec.ranker, folder / files.RANKER),
-        transitions=_neighbours(folder / files.TRANSITIONS), cowatch=_neighbours(folder / files.COWATCH),
+        transitions=_neighbours(folder, files.TRANSITIONS, payload), cowatch=_neighbours(folder, files.COWATCH, payload),
         fallback=_fallback(folder / files.FALLBACK),
         overlay=Overlay(0, len(titles.ids), np.zeros(0, np.int64)),
     )
@@ -244,11 +251,11 @@ def _tower(path: Path, threads: int) -> ort.InferenceSession:
     return tower
 
 
-def _neighbours(path: Path) -> NeighbourTable:
-    """Releases of before there was such a table do without: a file that the payload lists is there by now."""
-    if not path.exists():
+def _neighbours(folder: Path, name: str, payload: Payload) -> NeighbourTable:
+    """Releases of before there was such a table do without: their payload does not list it."""
+    if name not in payload.files:
         return NO_NEIGHBOURS
-    table = pq.read_table(path, columns=["from_title", "to_title", "weight"])
+    table = pq.read_table(folder / name, columns=["from_title", "to_title", "weight"])
     return NeighbourTable.from_arrays(
         table["from_title"].to_pylist(), table["to_title"].to_pylist(), table["weight"].to_numpy())
 

@@ -19,10 +19,20 @@ from serving.loader import Overlay, Release, ReleaseError, Titles
 CONTENT_COLUMNS = ("year", "runtime_minutes", "maturity")
 
 
+class Foreign(Exception):
+    """The ledger's overlay is not the one that was read before: it was put back from a copy."""
+
+
 def caught_up(release: Release, ledger: Ledger) -> Release:
-    """The release with its overlay up to the head; the same object where nothing is new. Raises what the database
-    raises."""
-    return extended(release, ledger.overlay_since(release.release_id, release.overlay.seq))
+    """The release with its overlay up to the head; the same object where nothing is new. Raises ReleaseError for a record
+    that does not fit, Foreign where its last record is no longer there, and what the database raises."""
+    last = release.overlay.last
+    records = ledger.overlay_since(release.release_id, release.overlay.seq - 1 if last else 0)
+    if last is None:
+        return extended(release, records)
+    if not records or (records[0].seq, records[0].title_id, records[0].title_seq) != (release.overlay.seq, *last):
+        raise Foreign(f"overlay {release.overlay.seq} of {release.release_id} is no longer there")
+    return extended(release, records[1:])
 
 
 def extended(release: Release, records: Iterable[OverlayRecord]) -> Release:
@@ -39,9 +49,11 @@ def extended(release: Release, records: Iterable[OverlayRecord]) -> Release:
         vectors_ND[titles.row[title_id]] = record.vector_D
     rows_O = np.union1d(release.overlay.rows_O, titles.rows(newest))
     base = release.overlay.base
+    last = max(newest.values(), key=lambda record: record.seq)
     overlay = Overlay(
-        max(record.seq for record in newest.values()), base, rows_O, frozenset(titles.ids[row] for row in rows_O),
+        last.seq, base, rows_O, frozenset(titles.ids[row] for row in rows_O),
         np.fromiter((zlib.crc32(title_id.encode()) for title_id in titles.ids[base:]), np.uint32),
+        (last.title_id, last.title_seq),
     )
     return replace(release, titles=titles, vectors_ND=vectors_ND, overlay=overlay)
 

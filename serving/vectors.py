@@ -5,7 +5,8 @@ searches in it fail at once instead of waiting for their budget. A collection th
 """
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from threading import Lock
 
 import grpc
@@ -20,6 +21,8 @@ logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # each failed search w
 
 CONNECT_SECONDS = 2.0
 LOAD_SECONDS = 10.0
+COUNT_SECONDS = 10.0
+"""So long may a collection that lost titles be searched."""
 ONLY_THE_KEY = ["title_id"]
 """Asked for nothing, Milvus Lite answers with every field: twice the time at 12 markets."""
 
@@ -37,6 +40,7 @@ class Vectors:
         self._client: MilvusClient | None = None
         self._connecting = Lock()
         self._loaded: set[str] = set()
+        self._counted: dict[str, float] = {}  # when a collection was found whole last, monotonic
         self._errors: dict[str, str] = {}  # what was said last, by collection
 
     def search(self, collection: str, query_D: np.ndarray, expression: str, limit: int) -> list[str]:
@@ -55,9 +59,9 @@ class Vectors:
         """Whether all of them were loaded when they were tended last."""
         return self._loaded.issuperset(collections)
 
-    def tend(self, collections: list[str]) -> bool:
+    def tend(self, collections: Mapping[str, int]) -> bool:
         """Connects where needed, and loads those of the collections that are not (a restarted server has forgotten
-        its load state). Returns whether searches in all of them can be answered; never raises."""
+        its load state). One that does not hold the given number of titles is not searched. Returns whether searches in all of them can be answered; never raises."""
         try:
             client = self._connected()
             client.list_collections(timeout=CONNECT_SECONDS)  # a database that is away: one wait, not one a collection
@@ -65,9 +69,20 @@ class Vectors:
             for collection in collections:
                 self._note(collection, _in_short(error))
             return False
-        for collection in collections:
-            self._note(collection, _load(client, collection))
+        for collection, titles in collections.items():
+            self._note(collection, _load(client, collection) or self._missing(client, collection, titles))
         return self.can_search(collections)
+
+    def _missing(self, client: MilvusClient, collection: str, titles: int) -> str:
+        """How many titles it lacks, looked at now and then; empty where it is whole."""
+        if collection in self._loaded and time.monotonic() - self._counted.get(collection, 0.0) < COUNT_SECONDS:
+            return ""
+        self._counted[collection] = time.monotonic()
+        try:
+            held = client.query(collection, filter="", output_fields=["count(*)"], timeout=CONNECT_SECONDS)[0]["count(*)"]
+        except Exception as error:
+            return _in_short(error)
+        return "" if held == titles else f"it holds {held} of {titles} titles"
 
     def _note(self, collection: str, error: str) -> None:
         """Says it once."""

@@ -35,7 +35,7 @@ def world(tmp_path_factory, milvus_port) -> World:
 @pytest.fixture(scope="session")
 def vectors(world) -> Iterator[Vectors]:
     vectors = Vectors(world.settings, budget_seconds=5.0)
-    assert vectors.tend([world.one.spec.collection, world.other.spec.collection])
+    assert vectors.tend(world.one.collections | world.other.collections)
     yield vectors
     vectors.close()
 
