@@ -1,6 +1,7 @@
 """The folder of a release: reading it, writing into it so that a kill leaves the old or the new, verifying it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,6 +100,16 @@ def verify_entered(settings: Settings, row: ReleaseRow) -> Manifest:
             raise MarqueeError(f"release {row.release_id}: its {name} digest is {there[:12]}, and the ledger has {entered[:12]}: these are "
                                "other files than were sealed and judged. Restore them")
     return found
+
+
+def verify_payload(settings: Settings, row: ReleaseRow, names: Iterable[str]) -> None:
+    """Some of the payload's files are what was sealed; MarqueeError names those that are not."""
+    root, found = folder(settings, row.release_id), payload(settings, row.release_id)
+    if payload_digest(found.files) != found.payload_digest or row.payload_digest not in (None, found.payload_digest):
+        raise MarqueeError(f"release {row.release_id}: {PAYLOAD} is not what was sealed")
+    wrong = [name for name in names if name not in found.files or not is_whole(root / name, found.files[name])]
+    if wrong:
+        raise MarqueeError(f"release {row.release_id} is torn: {', '.join(wrong)} differ from {PAYLOAD}")
 
 
 def _verify_verdict(root: Path, found: Manifest) -> None:

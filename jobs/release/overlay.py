@@ -9,11 +9,9 @@ alone. Its number, not the moment of this job, decides what an answer is compute
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts import clock
@@ -24,6 +22,7 @@ from contracts.overlay import OverlayRecord
 from contracts.release import ITEM_TOWER, ITEM_VECTORS, TITLES, State
 from contracts.settings import Settings
 from jobs.embed import Embedder
+from jobs.release import files
 from ledger import Ledger
 
 log = logging.getLogger("marquee")
@@ -46,8 +45,8 @@ def catch_up_all(settings: Settings, ledger: Ledger, releases: Iterable[str]) ->
     for release_id in releases:
         try:
             added[release_id] = catch_up(settings, ledger, release_id)
-        except (MarqueeError, pa.ArrowException, OSError, ValueError) as error:
-            wrong.append(f"{release_id}: {error}")
+        except Exception as error:  # whatever a damaged file raises: the others' launches go on
+            wrong.append(f"{release_id}: {error}" if isinstance(error, MarqueeError) else f"{release_id}: {type(error).__name__}: {error}")
     if wrong:
         raise MarqueeError(f"the overlay is not complete: {'; '.join(wrong)}")
     return {"overlay": {release_id: count for release_id, count in added.items() if count}}
@@ -58,7 +57,7 @@ def catch_up(settings: Settings, ledger: Ledger, release_id: str) -> int:
     head, through = ledger.eligibility_head(), ledger.overlay_through(release_id)
     if through >= head:
         return 0
-    base, known = Base(settings.releases / release_id), ledger.overlay_titles(release_id)
+    base, known = Base(settings, ledger, release_id), ledger.overlay_titles(release_id)
     touched = ledger.titles_since(through)
     contents = ledger.title_contents(touched)
     embed, moved = [], []
@@ -83,10 +82,11 @@ def licences(ledger: Ledger, title_ids: Sequence[str]) -> Eligibility:
 
 
 class Base:
-    """What a release knew when it was built."""
+    """What a release knew when it was built; MarqueeError where its files are not what was sealed."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, settings: Settings, ledger: Ledger, release_id: str):
+        self.folder = settings.releases / release_id
+        files.verify_payload(settings, ledger.get(release_id), (TITLES, ITEM_VECTORS, ITEM_TOWER))
 
     @cached_property
     def rows(self) -> dict[str, int]:

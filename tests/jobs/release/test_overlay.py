@@ -1,6 +1,7 @@
 """What arrives after a build, beside every release that serves or may: by its own tower, once, in order, none forgotten."""
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -185,7 +186,18 @@ def test_one_release_that_cannot_be_brought_up_does_not_hold_the_others_or_the_l
     for release in (LIVE, BEFORE):
         (settings.releases / release).symlink_to(built.releases / release)
     land(settings, "2026-04-01", [version(1, "n1")], [window(1, "n1")])
-    with pytest.raises(MarqueeError, match=f"the overlay is not complete: {NEXT}: .*titles.parquet"):
+    with pytest.raises(MarqueeError, match=f"the overlay is not complete: {NEXT}: no release"):
         launches.run(settings)
     assert ledger.overlay_since(LIVE, 0)[-1].title_id == ledger.overlay_since(BEFORE, 0)[-1].title_id == "n1"
     assert ledger.overlay_through(LIVE) == ledger.eligibility_head() > ledger.overlay_through(NEXT)
+
+
+def test_vectors_that_are_not_what_was_sealed_are_not_read(settings, ledger, built, catalogue):
+    settings.releases.unlink()
+    shutil.copytree(built.releases, settings.releases)
+    path = settings.releases / NEXT / names.ITEM_VECTORS
+    np.save(path, np.load(path)[::-1])
+    land(settings, "2026-04-01", [], [window(1, catalogue.ids[0], market="xx")])
+    with pytest.raises(MarqueeError, match=f"{NEXT} is torn: {names.ITEM_VECTORS}"):
+        launches.run(settings)
+    assert (ledger.overlay_head(NEXT), ledger.overlay_through(LIVE)) == (0, ledger.eligibility_head())
