@@ -82,10 +82,11 @@ def load(
     index = client.prepare_index_params()
     # FLAT: HNSW and IVF on Lite return too few under tight filters
     index.add_index(field_name="vector", index_type="FLAT", metric_type="IP")
-    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
+    client.create_collection(name, schema=schema, consistency_level="Strong")  # without an index nobody can load half of it
     for start in watch(range(0, len(rows), batch)):
         client.insert(name, [_row(rows, i) for i in range(start, min(start + batch, len(rows)))])
     client.flush(name)
+    client.create_index(name, index)
     client.load_collection(name)
 
 

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
+import numpy as np
 import psutil
 
 from contracts.errors import MarqueeError
@@ -24,11 +26,14 @@ from contracts.release import EVIDENCE, ITEM_VECTORS, MANIFEST, SPEC, ReleaseSpe
 from contracts.settings import Settings
 from jobs.release import collect, files
 from jobs.release.probe import ALIAS, move_alias
+from jobs.release.rollback import WAS_LIVE
 from ledger import Ledger, open_ledger
 
 log = logging.getLogger("marquee")
 
 ASIDE_PID = re.compile(r"^\..+\.(\d+)$|^\.(\d+)\..+$")
+ASIDE_LANDED = re.compile(r"^\.\d{4}-\d{2}-\d{2}(\.\.\d{4}-\d{2}-\d{2})?\.\d+$")
+"""In landing other programs write too: jobs/sources/landing.py's own names alone."""
 ASIDE_NEW = re.compile(r"^\..+\.new$")
 OUR_COLLECTION = re.compile(r"^titles_\d{4}_\d{2}_\d{2}_[0-9a-f]{10}(_\d+)?$")
 AUDIT_BRANCH = "audit"  # jobs/lake/raw.py
@@ -40,9 +45,11 @@ STUCK_SECONDS = 24 * 3600.0
 """A build that has written nothing for a day has no process any more."""
 LEASES_KEPT = timedelta(hours=1)
 
+SWITCHABLE = (State.AWAITING_APPROVAL, *WAS_LIVE)
 BUILT_STATES = (State.BUILT, State.JUDGED, State.AWAITING_APPROVAL, State.PROBING, State.LIVE)
 
 Rebuild = Callable[[Settings, str], int]
+Check = Callable[[Settings, Ledger], "Iterator[Finding]"]
 
 
 @dataclass
@@ -67,24 +74,30 @@ def run(settings: Settings, fix: bool, rebuild: Rebuild) -> list[Finding]:
     (jobs/index/rebuild.py)."""
     ledger = open_ledger(settings)
     found = []
-    for check in (overdue_probe, torn_releases, half_evidence, stuck_builds, lost_alias, expired_leases, collected_files,
-                  staging_files, dead_pid_files, audit_branches):
-        found += _attempted(check(settings, ledger), fix)
-    found += _attempted(lost_collections(settings, ledger, rebuild), fix)
-    found += _attempted(orphan_collections(settings, ledger), fix)
+    for check in (overdue_probe, dead_proposal, torn_releases, half_evidence, stuck_builds, lost_alias, expired_leases, collected_files,
+                  staging_files, dead_pid_files, audit_branches, partial(lost_collections, rebuild=rebuild), orphan_collections):
+        found += _attempted(check, settings, ledger, fix)
     return found
 
 
-def _attempted(findings: Iterator[Finding], fix: bool) -> Iterator[Finding]:
-    """One repair that fails does not keep the next from being tried."""
-    for finding in findings:
-        if fix and finding.fix:
-            try:
-                finding.fix()
-                finding.fixed = True
-            except (MarqueeError, OSError) as error:
-                finding.failed = str(error)
-        yield finding
+def _attempted(check: Check, settings: Settings, ledger: Ledger, fix: bool) -> Iterator[Finding]:
+    """What a check finds. One that fails, or a repair that does, keeps no other from being tried."""
+    name = check.func.__name__ if isinstance(check, partial) else check.__name__
+    try:
+        for finding in check(settings, ledger):
+            if fix and finding.fix:
+                try:
+                    finding.fix()
+                    finding.fixed = True
+                except Exception as error:
+                    finding.failed = _said(error)
+            yield finding
+    except Exception as error:
+        yield Finding("failed_check", name, _said(error), "what it looks at is damaged, and was not looked at to the end")
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, (MarqueeError, OSError)) else f"{type(error).__name__}: {error}"
 
 
 def as_text(found: list[Finding]) -> str:
@@ -101,16 +114,30 @@ def as_text(found: list[Finding]) -> str:
 
 def overdue_probe(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     pointer = ledger.pointer()
-    if pointer and pointer.phase == "probing" and pointer.deadline <= datetime.now(UTC):
+    if pointer and pointer.phase == "probing" and pointer.deadline <= ledger.wall():
         yield Finding("overdue_probe", pointer.release_id, f"its probe should have ended by {pointer.deadline:%Y-%m-%d %H:%M:%S} UTC, and "
                       "whoever made it is gone", f"back to {pointer.previous or 'no release'}", lambda: ledger.resolve_overdue("doctor"))
+
+
+def dead_proposal(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
+    """A candidate that can no longer be switched to: replicas would hold it in memory for ever."""
+    pointer = ledger.pointer()
+    row = ledger.get(pointer.candidate) if pointer and pointer.candidate else None
+    if row and row.state not in SWITCHABLE:
+        yield Finding("dead_proposal", row.release_id, f"replicas are asked to load it, and it is {row.state}", "the proposal is withdrawn",
+                      lambda: ledger.withdraw(pointer.version))
 
 
 def torn_releases(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     """Releases that serve or may come to serve, whose files are not what their manifest and the ledger say."""
     for release in sorted(_needed(ledger)):
+        row = ledger.get(release)
+        if row is None:
+            yield Finding("unknown_release", release, "a replica reports it, and the ledger does not know it: it was put back from a copy",
+                          "restart that replica; `marquee release list` shows what the ledger has")
+            continue
         try:
-            files.verify_entered(settings, ledger.get(release))
+            files.verify_entered(settings, row)
         except MarqueeError as error:
             yield Finding("torn_release", release, str(error),
                           "restore the files from a copy; where it is live, `marquee release rollback --reason …` first")
@@ -169,10 +196,19 @@ def lost_collections(settings: Settings, ledger: Ledger, rebuild: Rebuild) -> It
     for release in sorted(_needed(ledger)):
         if not (settings.releases / release / ITEM_VECTORS).is_file() or not (settings.releases / release / SPEC).is_file():
             continue
-        spec = ReleaseSpec.model_validate_json((settings.releases / release / SPEC).read_text())
-        for name in sorted(spec.collections.keys() - held.keys()):
-            yield Finding("lost_collection", name, f"release {release} needs it, and Milvus has none of that name",
-                          "it is made again from the release's files", lambda release=release: rebuild(settings, release))
+        try:
+            spec = files.read(settings.releases / release / SPEC, ReleaseSpec, "restore it")
+            titles = len(np.load(settings.releases / release / ITEM_VECTORS, mmap_mode="r"))
+        except (MarqueeError, ValueError):
+            continue  # torn_releases names it
+        for name in sorted(spec.collections):
+            if name not in held:
+                yield Finding("lost_collection", name, f"release {release} needs it, and Milvus has none of that name",
+                              "it is made again from the release's files", lambda release=release: rebuild(settings, release))
+            elif (there := _count(settings, name)) != titles:
+                yield Finding("short_collection", name, f"it holds {there} of release {release}'s {titles} titles",
+                              "it is dropped and made again from the release's files",
+                              lambda release=release, name=name: _remake(settings, release, name, held[name], rebuild))
 
 
 def orphan_collections(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
@@ -202,7 +238,7 @@ def staging_files(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
 
 def dead_pid_files(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     for path in sorted((settings.home / "run").glob("*.pid")):
-        found = re.search(r'"pid":\s*(\d+)[^}]*"started":\s*([\d.]+)', path.read_text())
+        found = re.search(r'"pid":\s*(\d+)[^}]*"started":\s*([\d.]+)', path.read_text(errors="replace"))
         if not (found and _lives(int(found[1]), float(found[2]))):
             yield Finding("dead_pid_file", str(path), "its process is gone", "it is deleted; `marquee up` starts what is missing", path.unlink)
 
@@ -241,7 +277,7 @@ def _asides(settings: Settings) -> Iterator[Path]:
              *(settings.releases.iterdir() if settings.releases.is_dir() else ())]
     for folder in homes:
         if folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if _is_leftover(path))
+            yield from sorted(path for path in folder.iterdir() if _is_leftover(path) and (folder != settings.landing or ASIDE_LANDED.match(path.name)))
 
 
 def _is_leftover(path: Path) -> bool:
@@ -273,6 +309,26 @@ def _collections(settings: Settings) -> dict[str, list[str]] | None:
             return {name: list(client.list_aliases(collection_name=name).get("aliases", [])) for name in client.list_collections()}
     except MilvusException:
         return None
+
+
+def _count(settings: Settings, name: str) -> int:
+    from pymilvus import MilvusClient
+
+    with closing(MilvusClient(**settings.milvus_connection(), timeout=10)) as client:
+        return int(client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"])
+
+
+def _remake(settings: Settings, release: str, name: str, aliases: list[str], rebuild: Rebuild) -> None:
+    """No replica searches a collection that lacks titles, and no request reads the alias."""
+    from pymilvus import MilvusClient
+
+    with closing(MilvusClient(**settings.milvus_connection(), timeout=10)) as client:
+        for alias in aliases:
+            client.drop_alias(alias)
+        client.drop_collection(name)
+    rebuild(settings, release)
+    if ALIAS in aliases:
+        move_alias(settings, release)
 
 
 def _drop(settings: Settings, name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pymilvus import MilvusClient
 
-from contracts.release import EVIDENCE, ITEM_VECTORS, MANIFEST, PROVENANCE, Provenance, State, collection_name
+from contracts.release import EVIDENCE, ITEM_VECTORS, MANIFEST, PROVENANCE, SPEC, Provenance, State, collection_name
 from contracts.settings import REPOSITORY, Settings
 from jobs.index import rebuild
 from jobs.release import doctor
@@ -212,3 +212,45 @@ def test_the_command_ends_with_1_while_something_is_left(settings, ledger):
     said = json.loads(done.stdout.strip().splitlines()[-1])
     assert "torn_release" in [one["kind"] for one in said["findings"]]
     assert "left to do" in done.stderr
+
+
+def test_a_proposal_that_came_to_nothing_is_withdrawn(settings, ledger):
+    ledger.propose(NEXT, ledger.pointer().version)
+    assert ours(settings) == [], "a swap may be under way"
+    ledger.move(NEXT, State.REJECTED, "test")
+    mended(settings, "dead_proposal")
+    assert ledger.pointer().candidate is None
+
+
+def test_a_collection_that_lost_titles_is_made_again_alias_and_all(settings, ledger):
+    with closing(MilvusClient(**settings.milvus_connection())) as client:
+        before = client.query(collection_name(LIVE), filter="", limit=100, output_fields=["title_id"])
+        client.delete(collection_name(LIVE), ids=[row["title_id"] for row in before[1:]])
+        assert f"1 of release {LIVE}'s {len(before)} titles" in mended(settings, "short_collection").why
+        after = client.query(collection_name(LIVE), filter="", limit=100, output_fields=["title_id"])
+        assert (after, client.list_aliases(collection_name(LIVE))["aliases"]) == (before, [ALIAS])
+
+
+def test_what_is_damaged_keeps_no_other_check_from_looking(settings, ledger):
+    (settings.releases / LIVE / SPEC).write_text('{"release_id": ')
+    (settings.home / "run").mkdir()
+    (settings.home / "run" / "x.pid").write_bytes(b"\xff\xfe")
+    ledger.heartbeat("replica", "http://here", ["2026-01-01-unknown"], None)
+    assert {one.kind for one in ours(settings)} == {"torn_release", "unknown_release", "dead_pid_file"}
+
+
+def test_a_check_that_fails_is_a_finding(settings, ledger, monkeypatch):
+    monkeypatch.setattr(doctor.collect, "heavy_files", lambda folder: 1 / 0)
+    ledger.move(NEXT, State.REJECTED, "test")
+    ledger.collect(NEXT, "collect", "old")
+    assert ("failed_check", "collected_files") in {(one.kind, one.where) for one in ours(settings)}
+
+
+def test_what_a_source_uploads_is_its_own(settings, ledger):
+    for name in (".upload.20260402", ".20260402.part", ".acme.new"):
+        (settings.landing / name).mkdir(parents=True)
+        old(settings.landing / name)
+    assert ours(settings) == []
+    (settings.landing / f".2026-04-02.{DEAD_PID}").mkdir()
+    old(settings.landing / f".2026-04-02.{DEAD_PID}")
+    mended(settings, "staging")
