@@ -32,6 +32,16 @@ def get(airflow: httpx.Client, path: str, **query: Any) -> dict[str, Any] | None
     return None if response.status_code == 404 else response.raise_for_status().json()
 
 
+def get_all(airflow: httpx.Client, path: str, what: str, **query: Any) -> list[dict[str, Any]]:
+    """All of a list under /api/v2, page after page."""
+    found: list[dict[str, Any]] = []
+    while page := (get(airflow, path, limit=LIMIT, offset=len(found), **query) or {what: []})[what]:
+        found += page
+        if len(page) < LIMIT:
+            break
+    return found
+
+
 def promotion(settings: Settings, run_id: str, partition_key: str) -> bool:
     """Starts `promote` for this candidate under this run id; False where that run is there already."""
     body = {"dag_run_id": run_id, "logical_date": None, "partition_key": partition_key}

@@ -132,6 +132,7 @@ def _open(settings: Settings, ledger: Ledger, row: ReleaseRow, manifest: Manifes
     ledger.set_digests(release, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with)
     ledger.move(release, State.AWAITING_APPROVAL, "ask", "judged, and waits for a person",
                 {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with, KEY: question.model_dump(mode="json")})
+    _supersede(ledger, row)  # once more: another may have been asked about meanwhile
 
 
 def _path(settings: Settings, release: str):

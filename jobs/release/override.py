@@ -14,6 +14,7 @@ from contracts.errors import MarqueeError, UsageError
 from contracts.release import Manifest, State
 from contracts.settings import Settings
 from jobs.release import airflow, files
+from jobs.release.refusals import says_something
 from ledger import Ledger, open_ledger
 
 KEY = "override"
@@ -42,7 +43,7 @@ def request_override(settings: Settings, release: str, gates: list[str], reason:
     UsageError where the candidate is not blocked, a failed gate is not named, a gate is named that did not fail or may
     not be overridden, there is no reason, or `by` is nobody's name in Airflow that the settings know; MarqueeError where Airflow cannot be told (run it again).
     """
-    if not reason.strip():
+    if not says_something(reason):
         raise UsageError("--reason: say why; the approver reads it first, and it is kept for ever")
     if by not in settings.requester_names():
         raise UsageError(f"--actor {by}: say your user name in Airflow, one of {', '.join(settings.requester_names())} "

@@ -34,6 +34,11 @@ LATE = "late"
 LATE_TRIES = 20
 """So often a shelf is asked for again where a late replica answers; behind one address half of them may be."""
 
+ANSWER_SECONDS = 3.0
+"""Many times what a shelf takes."""
+TRIES = 3
+"""Behind one address a replica may hang; asked again, another answers."""
+
 TRY_SECONDS = 60.0
 """Replicas switch and catch up with the eligibility log within seconds; after this the probe has failed."""
 
@@ -95,7 +100,7 @@ def examine(settings: Settings, ledger: Ledger, release: str) -> int:
     title_ids = pq.read_table(root / TITLES, columns=["title_id"])["title_id"].to_pylist()
     secret = token_secret(settings)
     requests = 0
-    with httpx.Client(base_url=settings.serving_address(), timeout=10) as api:
+    with httpx.Client(base_url=settings.serving_address(), timeout=ANSWER_SECONDS) as api:
         for profile in synthetic_profiles(spec):
             for _ in range(LATE_TRIES if late else 1):
                 shelf = _shelf(settings, api, profile, secret)
@@ -155,10 +160,13 @@ def _shelf(settings: Settings, api: httpx.Client, profile: Synthetic, secret: st
     claims = {"sub": profile.profile_id, "profiles": [profile.profile_id], "market": profile.market,
               "maturity_limit": profile.maturity_limit, "exp": int(time.time()) + 300}
     token = jwt.encode(claims, secret, algorithm="HS256")
-    try:
-        response = api.get(paths.shelf(profile.profile_id), headers={"Authorization": f"Bearer {token}"})
-    except httpx.HTTPError as error:
-        raise MarqueeError(f"the API at {settings.serving_address()} did not answer: {error}") from None
+    for again in reversed(range(TRIES)):
+        try:
+            response = api.get(paths.shelf(profile.profile_id), headers={"Authorization": f"Bearer {token}"})
+            break
+        except httpx.HTTPError as error:
+            if not again:
+                raise MarqueeError(f"the API at {settings.serving_address()} did not answer: {error}") from None
     if response.status_code != 200:
         raise MarqueeError(f"the API answered {response.status_code} for {profile.profile_id}: {response.text[:300]}")
     try:

@@ -6,7 +6,7 @@ the very text that the ledger and the release's files give, is an answer.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,11 +15,15 @@ from contracts.question import DAG, TASKS, Question
 from contracts.release import Manifest
 from contracts.settings import Settings
 from jobs.release import airflow as rest
+from jobs.release.refusals import says_something
 
 APPROVE, REJECT = "Approve", "Reject"
 WAITING = ("awaiting_input", "deferred", "running", "queued", "scheduled", "up_for_retry", "up_for_reschedule",
            "restarting", None)
 """Task states in which an answer may still come."""
+
+SWAP_TIME = timedelta(hours=1)
+"""An answer in time may be swapped for so long after the question's own, and after each try."""
 
 UNKNOWN = "*"
 """Airflow does not say who made an asset event through its API."""
@@ -80,8 +84,8 @@ def fetch(settings: Settings, question: QuestionAddress) -> Answer | None:
 def about(settings: Settings, evidence_digest: str) -> list[Answer]:
     """Every question of `promote` that shows this evidence, in whichever run, with its answer so far."""
     with rest.session(settings) as airflow:
-        found = rest.get(airflow, f"/dags/{DAG}/dagRuns/~/hitlDetails", body_search=evidence_digest, limit=rest.LIMIT)
-        return [_answer(airflow, _address(detail), detail) for detail in (found or {"hitl_details": []})["hitl_details"]]
+        details = rest.get_all(airflow, f"/dags/{DAG}/dagRuns/~/hitlDetails", "hitl_details", body_search=evidence_digest)
+        return [_answer(airflow, _address(detail), detail) for detail in details]
 
 
 def refusal(answer: Answer | None, asked: Question, manifest: Manifest, settings: Settings) -> str | None:
@@ -100,7 +104,7 @@ def refusal(answer: Answer | None, asked: Question, manifest: Manifest, settings
         return "somebody unknown handed the candidate over by hand, as an asset event; trigger `promote` with its partition key instead"
     if answer.responder in answer.started_by:
         return f"{answer.responder} started this run by hand, so another approver has to answer"
-    if not answer.reason.strip():
+    if not says_something(answer.reason):
         return "the answer gives no reason"
     if answer.answered_at < asked.asked_at:
         return f"the answer is older than the question, which was asked (again) at {asked.asked_at:%Y-%m-%d %H:%M:%S} UTC"

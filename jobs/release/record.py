@@ -5,7 +5,7 @@ Fails where the promotion expired or failed, so that no red night looks green. W
 """
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from contracts import clock
@@ -13,14 +13,11 @@ from contracts.errors import MarqueeError
 from contracts.release import State
 from contracts.settings import Settings
 from jobs.release.ask import asked
-from jobs.release.question import APPROVE, WAITING, Answer, QuestionAddress, about, fetch
+from jobs.release.question import APPROVE, SWAP_TIME, WAITING, Answer, QuestionAddress, about, fetch
 from jobs.release.refusals import note_once
 from ledger import Ledger, ReleaseRow, open_ledger
 
 log = logging.getLogger("marquee")
-
-SWAP_TIME = timedelta(hours=1)
-"""An answer in time may be swapped for so long after the question's own, and after each try."""
 
 WAS_LIVE = (State.LIVE, State.RETIRED)
 

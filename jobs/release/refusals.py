@@ -1,5 +1,6 @@
 """What was tried and refused stands in the ledger, with the reason."""
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,11 @@ def noted(ledger: Ledger, release: str, actor: str, details: dict[str, Any]) -> 
     except MarqueeError as error:
         note_once(ledger, release, actor, f"refused: {error}", details)
         raise
+
+
+def says_something(reason: str) -> bool:
+    """Whether there is anything to read in it: a letter, a digit, a sign; not only spaces or what is never seen."""
+    return any(unicodedata.category(char)[0] in "LNPS" for char in reason)
 
 
 def note_once(ledger: Ledger, release: str, actor: str, reason: str, details: dict[str, Any]) -> None:

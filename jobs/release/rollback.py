@@ -4,11 +4,14 @@ import logging
 from typing import Any
 from uuid import uuid4
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
 from contracts.settings import Settings
 from jobs.release import files, launches
 from jobs.release.probe import LATE, confirm_or_revert, move_alias
+from jobs.release.refusals import says_something
 from jobs.release.swap import two_phases
 from ledger import Ledger, Pointer, open_ledger
 
@@ -34,7 +37,7 @@ def rollback(settings: Settings, to: str | None, reason: str, actor: str, run: s
     changed, no replica can load it or the probe fails: live is then as it was. A replica that alone cannot load it holds
     nobody up: the result names it as late.
     """
-    if not reason.strip():
+    if not says_something(reason):
         raise UsageError("--reason: say why; it is kept with the release")
     ledger, run = open_ledger(settings), run or uuid4().hex
     ledger.resolve_overdue("rollback")
@@ -65,7 +68,7 @@ def _go_back(settings: Settings, ledger: Ledger, pointer: Pointer, target: str, 
     files.verify_entered(settings, row)
     try:
         launches.bring_up(settings, ledger, [target])
-    except (MarqueeError, OSError) as error:  # an incident is no time to insist on readable landing files
+    except (MarqueeError, OSError, SQLAlchemyError) as error:  # an incident is no time to insist on readable landing files
         log.warning("the eligibility log and the overlay were not brought up to date: %s", error)
     details = {"rollback": True, "from": pointer.release_id, RUN: run}
     probing = two_phases(ledger, target, LOAD_SECONDS, actor, reason, details, on_timeout=None, without_late=True)

@@ -6,16 +6,17 @@ Killed at any point, the rerun finds where it stood: proposed, switched, or noth
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from contracts import clock
 from contracts.errors import MarqueeError
 from contracts.release import Manifest, State
 from contracts.settings import Settings
 from jobs.release import files, launches, override
 from jobs.release.ask import asked, refuse_moved, refuse_other_digests
 from jobs.release.probe import LATE
-from jobs.release.question import Answer, QuestionAddress, about, fetch, refusal
+from jobs.release.question import SWAP_TIME, Answer, QuestionAddress, about, fetch, refusal
 from jobs.release.refusals import note_once, noted
 from ledger import Ledger, Pointer, ReleaseRow, StaleVersion, open_ledger
 
@@ -81,7 +82,7 @@ def two_phases(ledger: Ledger, release: str, load_seconds: float, actor: str, re
     if not replicas:
         log.warning("no replica holds a lease: release %s is switched to unseen", release)
         details = {**details, "warning": "no replica held a lease"}
-    deadline = datetime.now(UTC) + timedelta(seconds=PROBE_SECONDS)
+    deadline = ledger.wall() + timedelta(seconds=PROBE_SECONDS)
     with noted(ledger, release, "swap", details):
         return ledger.switch(pointer.version, deadline, actor=actor, reason=reason, details={**details, "replicas": replicas},
                              evidence_digest=details.get("evidence_digest"))
@@ -120,7 +121,7 @@ def _checked(ledger: Ledger, settings: Settings, row: ReleaseRow, question: Ques
     answers: list[Answer] = []
     seen: dict[str, Any] = {"run": question.run_id}
     with noted(ledger, row.release_id, "swap", seen):
-        row = _approvable(ledger, row)
+        row = _approvable(settings, ledger, row)
         manifest = files.verify(settings, row.release_id)
         refuse_other_digests(row, manifest)
         refuse_moved(ledger, manifest)
@@ -136,10 +137,15 @@ def _checked(ledger: Ledger, settings: Settings, row: ReleaseRow, question: Ques
     return _approval(ledger, manifest, answers)
 
 
-def _approvable(ledger: Ledger, row: ReleaseRow) -> ReleaseRow:
-    """Awaiting approval. A swap that failed for want of a replica may be tried again."""
+def _approvable(settings: Settings, ledger: Ledger, row: ReleaseRow) -> ReleaseRow:
+    """Awaiting approval. A swap that failed for want of a replica may be tried again, for a while, and while no other waits."""
     release = row.release_id
-    if row.state == State.FAILED and ledger.last_move(release).from_state == State.AWAITING_APPROVAL:
+    if row.state == State.FAILED and (failed := ledger.last_move(release)).from_state == State.AWAITING_APPROVAL:
+        if clock.now(settings.home) - failed.at > SWAP_TIME:
+            raise MarqueeError(f"release {release}: its swap failed at {failed.at:%Y-%m-%d %H:%M} UTC, too long ago for its approval to hold. "
+                               f"Judge it again: `marquee judge --release {release}`")
+        if waiting := [other.release_id for other in ledger.releases() if other.state == State.AWAITING_APPROVAL]:
+            raise MarqueeError(f"release {release}: {waiting[-1]} waits for its answer since; judge it again to have it asked anew")
         return ledger.move(release, State.AWAITING_APPROVAL, "swap", "tried again")
     if row.state != State.AWAITING_APPROVAL:
         raise MarqueeError(f"release {release} is {row.state}: it does not await approval")

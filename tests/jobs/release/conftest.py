@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import lightgbm
 import numpy as np
@@ -194,6 +195,9 @@ class Airflow:
             self.triggered.append(body)
             return 200, body
         found = self._find(path)
+        if found and "limit" in body:
+            start = int(body.get("offset", 0))
+            found = {name: rows[start : start + min(int(body["limit"]), 100)] for name, rows in found.items()}
         return (200, found) if found else (404, {"detail": "does not exist"})
 
     def _find(self, path: str) -> Any:
@@ -239,7 +243,8 @@ def serve(speaker: Any) -> ThreadingHTTPServer:
         def _any(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = json.loads(self.rfile.read(length)) if length else {}
-            status, answer = speaker.reply(self.command, self.path.split("?")[0], self.headers, body)
+            path, _, query = self.path.partition("?")
+            status, answer = speaker.reply(self.command, path, self.headers, body or dict(parse_qsl(query)))
             data = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -5,11 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from contracts import clock
 from contracts import release as names
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
 from jobs.release import doctor, overlay, promote, rollback, swap
+from jobs.release import probe as probe_module
 from jobs.release.promote import QuestionAddress
+from jobs.release.refusals import says_something
 
 QUESTION = QuestionAddress("promote", "asset_triggered__one", "approve")
 
@@ -389,6 +392,57 @@ def test_a_replica_that_cannot_load_it_stops_the_swap_and_the_rerun_tries_again(
         promote.record(settings, "r2", QUESTION)
     stuck.stuck = False
     assert promote.swap(settings, "r2", QUESTION)["state"] == State.PROBING
+
+
+@pytest.fixture
+def failed(settings, ledger, airflow, two, replicas):
+    """r2 was approved, and a replica could not load it."""
+    stuck = replicas("stuck", stuck=True)
+    airflow.answer()
+    with pytest.raises(MarqueeError, match="not loaded"):
+        swap.swap(settings, "r2", QUESTION, load_seconds=0.1)
+    stuck.stuck = False
+
+
+def test_the_approval_of_a_swap_that_failed_does_not_hold_for_ever(settings, ledger, failed):
+    clock.set_now(settings.home, clock.now(settings.home) + timedelta(hours=2))
+    with pytest.raises(MarqueeError, match="too long ago for its approval to hold"):
+        promote.swap(settings, "r2", QUESTION)
+    assert state(ledger, "r2") == State.FAILED
+
+
+def test_a_swap_that_failed_is_not_tried_again_past_a_newer_question(settings, ledger, failed, make):
+    manifest = make("r3", "r1")
+    promote.ask(settings, manifest.release_id)
+    with pytest.raises(MarqueeError, match="r3 waits for its answer"):
+        promote.swap(settings, "r2", QUESTION)
+    assert (state(ledger, "r2"), state(ledger, "r3")) == (State.FAILED, State.AWAITING_APPROVAL)
+
+
+def test_a_rejection_on_a_later_page_counts(settings, ledger, airflow, asked):
+    other = {**airflow.question(asked), "task_instance": {**airflow.detail["task_instance"], "dag_run_id": "other"}}
+    airflow.elsewhere = [dict(other) for _ in range(120)]
+    rejected = dict(other, task_instance=dict(other["task_instance"]))
+    airflow.reply_to(rejected, "Reject", "approver2")
+    airflow.elsewhere.append(rejected)
+    airflow.answer()
+    with pytest.raises(MarqueeError, match="approver2 rejected it in run other"):
+        promote.swap(settings, "r1", QUESTION)
+
+
+@pytest.mark.parametrize(("reason", "says"), [("", False), (" \n", False), ("\u200b\u2060", False), ("\0", False), ("ok", True), ("良い", True), ("+1", True)])
+def test_a_reason_has_something_to_read(reason, says):
+    assert says_something(reason) == says
+
+
+def test_a_replica_that_hangs_behind_the_address_is_asked_past(settings, ledger, airflow, two, api, monkeypatch):
+    monkeypatch.setattr(probe_module, "ANSWER_SECONDS", 0.3)
+    answers, hang = api.reply, iter([1.0])
+    monkeypatch.setattr(api, "reply", lambda *request: (time.sleep(next(hang, 0)), answers(*request))[1])
+    airflow.answer()
+    promote.swap(settings, "r2", QUESTION)
+    promote.probe(settings, "r2")
+    assert state(ledger, "r2") == State.LIVE
 
 
 def test_without_any_replica_it_says_so(settings, ledger, airflow, asked):
