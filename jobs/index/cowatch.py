@@ -14,6 +14,8 @@ DECIMALS = 6
 """Of a weight: arithmetic of other processors ends in the same bytes."""
 
 ROWS_AT_ONCE = 512
+LAPACK_TITLES = 2048
+"""Much larger ones OpenBLAS (0.3.30 on SkylakeX) factorises past the end of its buffer: 16,000 end the process."""
 
 Neighbours = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -42,16 +44,32 @@ def _ease(profile_E: np.ndarray, title_E: np.ndarray, titles: int, regularizatio
         return np.zeros((0, 0))
     _, rows = np.unique(profile_E, return_inverse=True)
     matrix = csr_matrix((np.ones(len(title_E)), (rows, title_E)), shape=(rows.max() + 1, titles))
-    gram_MM = np.asfortranarray((matrix.T @ matrix).toarray())
-    gram_MM[np.diag_indices(titles)] += regularization
-    factor_MM, _ = lapack.dpotrf(gram_MM, lower=1, overwrite_a=1)  # positive definite by the ridge
-    weight_MM, _ = lapack.dpotri(factor_MM, lower=1, overwrite_c=1)  # the lower half of the inverse
-    for rows in _slices(titles):
-        weight_MM[rows, rows] = np.tril(weight_MM[rows, rows], -1) + np.tril(weight_MM[rows, rows]).T
-        weight_MM[rows, rows.stop :] = weight_MM[rows.stop :, rows].T
+    weight_MM = (matrix.T @ matrix).toarray()
+    weight_MM[np.diag_indices(titles)] += regularization  # positive definite by the ridge
+    _invert(weight_MM)
     weight_MM /= -np.diag(weight_MM).copy()
     np.fill_diagonal(weight_MM, 0.0)
     return np.round(weight_MM, DECIMALS, out=weight_MM)
+
+
+def _invert(matrix_MM: np.ndarray) -> None:
+    """In place, a symmetric positive definite matrix: by halves (block inversion with the Schur complement), of which
+    LAPACK inverts those of LAPACK_TITLES. Beside the matrix there are two of a quarter of its size."""
+    half = len(matrix_MM) // 2
+    if len(matrix_MM) <= LAPACK_TITLES:
+        factor_MM, _ = lapack.dpotrf(matrix_MM, lower=1)
+        inverse_MM, _ = lapack.dpotri(factor_MM, lower=1)
+        matrix_MM[:] = np.tril(inverse_MM) + np.tril(inverse_MM, -1).T
+        return
+    upper, side, lower = matrix_MM[:half, :half], matrix_MM[half:, :half], matrix_MM[half:, half:]
+    _invert(upper)
+    moved = side @ upper
+    lower -= moved @ side.T
+    _invert(lower)
+    np.matmul(lower, moved, out=side)
+    upper += moved.T @ side
+    side *= -1.0
+    matrix_MM[:half, half:] = side.T
 
 
 def _strongest(weight_MM: np.ndarray, per_title: int) -> Neighbours:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.neighbours import NeighbourTable, cowatch_scores
-from jobs.index.cowatch import cowatch
+from jobs.index.cowatch import _invert, cowatch
 
 
 def regressions(profile, title, titles, ridge):
@@ -38,6 +38,16 @@ def test_equal_to_one_regression_a_title(plays, ridge):
 def plays() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(3)
     return random.integers(0, 60, 900), np.minimum(random.geometric(0.12, 900), 25)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 50, 67])
+def test_inverted_by_halves(size, monkeypatch):
+    monkeypatch.setattr("jobs.index.cowatch.LAPACK_TITLES", 4)
+    drawn = np.random.default_rng(size).normal(size=(size, 2 * size))
+    matrix = drawn @ drawn.T + np.eye(size)
+    inverse = matrix.copy()
+    _invert(inverse)
+    np.testing.assert_allclose(inverse, np.linalg.inv(matrix), rtol=1e-7, atol=1e-10)
 
 
 def test_the_largest_weights_of_each_title_stay_of_either_sign():
