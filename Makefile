@@ -12,9 +12,9 @@ STAMP := $(VENV)/.installed
 NIGHTS := $(VENV)/nights.log
 PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell $(name) -c 'import sys; print(sys.executable) if (3,11) <= sys.version_info[:2] <= (3,12) else None' 2>/dev/null)))
 
-SOURCE ?= world
+SOURCE ?=
 DATA ?=
-RECIPE ?= demo
+RECIPE ?=
 APPROVE ?= yes
 
 .PHONY: help install demo demo-down up down status test lint bench bench-table clean
@@ -35,7 +35,7 @@ $(STAMP): requirements/dev.txt requirements/uv.txt requirements/jars.txt pyproje
 	@PYTHON="$(PYTHON)" local/install.sh
 
 demo: install ## one whole night through the scheduler, to the live shelf; again: the next night
-	@$(BIN)/marquee demo --source "$(SOURCE)" --recipe "$(RECIPE)" --approve "$(APPROVE)" $(if $(DATA),--data "$(DATA)")
+	@$(BIN)/marquee demo --approve "$(APPROVE)" $(if $(SOURCE),--source "$(SOURCE)") $(if $(RECIPE),--recipe "$(RECIPE)") $(if $(DATA),--data "$(DATA)")
 
 demo-down: down ## stop what the demo started
 

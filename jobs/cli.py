@@ -432,7 +432,7 @@ def serve(
 @app.command()
 def token(
     profile: Annotated[str, typer.Option("--profile", help="profile id")],
-    hours: Annotated[float, typer.Option(help="valid for")] = 12.0,
+    hours: Annotated[float, typer.Option(help="valid for", min=0.0)] = 12.0,
 ) -> None:
     """A bearer token for one profile's household, for trying the API."""
     from local import tokens
@@ -462,9 +462,9 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def demo(
-    source: Annotated[str, typer.Option(help="world or movielens")] = "world",
-    data: Annotated[Path | None, typer.Option(help="MovieLens folder")] = None,
-    recipe: Annotated[str, typer.Option(help="nano or demo; MovieLens has its own")] = "demo",
+    source: Annotated[str | None, typer.Option(help="world or movielens; default: the home's, or world")] = None,
+    data: Annotated[Path | None, typer.Option(help="MovieLens folder; default: the home's")] = None,
+    recipe: Annotated[str | None, typer.Option(help="nano or demo; MovieLens has its own; default: the home's, or demo")] = None,
     approve: Annotated[str, typer.Option(help="yes: answered as the demo approver; ask: a person answers in the UI; no: rejected")] = "yes",
 ) -> None:
     """One night through the real scheduler, from landing to the live shelf; again: the next night."""

@@ -69,12 +69,16 @@ def switch(connection: Connection, expected_version: int, deadline: datetime, ar
 
 
 def confirm(connection: Connection, expected_version: int, arm: str, by: By) -> Pointer:
-    """The probe passed: live. The release before is retired, or rolled back where it makes room for an earlier one."""
+    """The probe passed: live. The release before is retired, or rolled back where it makes room for an earlier one: by
+    whoever wanted that, and for their reason."""
     after = _swap(connection, expected_version, arm, "probing", phase="live", deadline=None)
-    rolled_back = _came_from(connection, after.release_id) in ROLLED_BACK_TO
+    arrival = journal.arrival(connection, after.release_id)
     journal.move(connection, after.release_id, State.LIVE, by)
     if after.previous and journal.release(connection, after.previous).state == State.LIVE:
-        journal.move(connection, after.previous, State.ROLLED_BACK if rolled_back else State.RETIRED, by)
+        if arrival and arrival.from_state in ROLLED_BACK_TO:
+            journal.move(connection, after.previous, State.ROLLED_BACK, replace(by, actor=arrival.actor, reason=arrival.reason))
+        else:
+            journal.move(connection, after.previous, State.RETIRED, by)
     return after
 
 

@@ -48,10 +48,10 @@ class Demo:
     data: str | None = None
 
 
-def run(settings: Settings, source: str, data: Path | None, recipe: str, approve: str) -> None:
+def run(settings: Settings, source: str | None, data: Path | None, recipe: str | None, approve: str) -> None:
     """Lands, runs `nightly` and `promote` to the end (or to the question: `ask`), prints what is live.
 
-    Raises UsageError for wrong arguments or a home of another source, MarqueeError for a red night; of a blocked one
+    What is not given is as this home's demo began. Raises UsageError for wrong arguments or a home of another source, MarqueeError for a red night; of a blocked one
     everything is shown all the same, and the next call goes on with the next night.
     """
     demo = _agree(settings, source, data, recipe, approve)
@@ -77,8 +77,14 @@ def _run_night(settings: Settings, ds: str, approve: str) -> str:
     return release
 
 
-def _agree(settings: Settings, source: str, data: Path | None, recipe: str, approve: str) -> Demo:
+def _agree(settings: Settings, source: str | None, data: Path | None, recipe: str | None, approve: str) -> Demo:
     """Checks the arguments against this home's earlier demo, and writes the home's settings."""
+    path = settings.home / DEMO_FILE
+    begun = Demo(**json.loads(path.read_text())) if path.exists() else None
+    if begun and source in (None, begun.source):
+        source, recipe = begun.source, recipe or begun.recipe
+        data = data or (Path(begun.data) if begun.data else None)
+    source, recipe = source or SOURCES[0], recipe or "demo"
     if source not in SOURCES:
         raise UsageError(f"SOURCE={source}: there are {' and '.join(SOURCES)}")
     if approve not in ANSWERS:
@@ -88,9 +94,7 @@ def _agree(settings: Settings, source: str, data: Path | None, recipe: str, appr
     if data is not None and not data.is_dir():
         raise UsageError(f"DATA={data}: no such folder")
     wanted = Demo(source, "movielens" if source == "movielens" else recipe, str(data.resolve()) if data else None)
-    path = settings.home / DEMO_FILE
-    if path.exists():
-        begun = Demo(**json.loads(path.read_text()))
+    if begun:
         if begun != wanted:
             raise UsageError(
                 f"{settings.home} holds a demo of {_named(begun)}, not of {_named(wanted)}: give this one a home of its own "

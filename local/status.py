@@ -28,7 +28,8 @@ def report(settings: Settings) -> dict[str, Any]:
 
 
 def live(settings: Settings) -> dict[str, Any] | None:
-    """The live release: id, digests, day, who approved it and why; None before the first."""
+    """The live release: id, digests, day, since when, who approved it and why, and who came back to it and why where
+    somebody did; None before the first."""
     from contracts.release import State
     from ledger import open_ledger
 
@@ -37,7 +38,9 @@ def live(settings: Settings) -> dict[str, Any] | None:
     if not pointer or not pointer.release_id:
         return None
     row = ledger.get(pointer.release_id)
-    approval = next((t for t in reversed(ledger.transitions(pointer.release_id)) if t.to_state == State.PROBING), None)
+    switches = [t for t in ledger.transitions(pointer.release_id) if t.to_state == State.PROBING != t.from_state]
+    approval = next((t for t in reversed(switches) if t.from_state == State.AWAITING_APPROVAL), None)
+    back = switches[-1] if switches and switches[-1] != approval else None
     return {
         "release_id": row.release_id,
         "day": str(row.day),
@@ -46,6 +49,9 @@ def live(settings: Settings) -> dict[str, Any] | None:
         "evidence_digest": row.evidence_digest,
         "approver": approval.actor if approval else None,
         "reason": approval.reason if approval else None,
+        "since": switches[-1].at if switches else None,
+        "back_by": back.actor if back else None,
+        "back_reason": back.reason if back else None,
         "quality": quality(ledger.live_quality(pointer.release_id)),
     }
 
@@ -97,6 +103,8 @@ def _for_a_person(found: dict[str, Any]) -> str:
         table.add_row(name, address, "[green]answers[/]" if answers else "[red]does not answer[/]")
     if current := found["live"]:
         table.add_row("Live", current["release_id"], f"approved by {current['approver']}: {current['reason']}")
+        since = f"since {current['since']:%Y-%m-%d %H:%M} UTC" if current["since"] else ""
+        table.add_row("", current["state"], since + (f": rolled back to by {current['back_by']}: {current['back_reason']}" if current["back_by"] else ""))
         if night := current["quality"]:
             table.add_row("", f"on {night['ds']}", f"recall@200 {night['recall_at_200']:.4f}, NDCG@10 {night['ndcg_at_10']:.4f} over "
                           f"{night['requests']} requests; models {night['models_age_days']} days old (`marquee live-quality`)")

@@ -292,9 +292,9 @@ MUTANTS: list[tuple[ModuleType, str, str, Callable[[Place], None]]] = [
     (interface, "row.state not in COLLECTABLE or ", "", leaves_what_is_needed),
     (interface, " or release_id in _in_use(connection, lock=True)", "", leaves_what_is_needed),
     (interface, "            users.setdefault(release_id, f\"loaded by replica {row['replica_id']}\")\n", "            pass\n", leaves_what_is_needed),
-    (interface, "    held = select(REPLICAS).where(REPLICAS.c.expires_at > datetime.now(UTC))", "    held = select(REPLICAS)", counts_leases_only_while_they_last),
-    (interface, "        query = select(REPLICAS).where(REPLICAS.c.expires_at > datetime.now(UTC))", "        query = select(REPLICAS)", counts_leases_only_while_they_last),
-    (interface, "pointer.phase != \"probing\" or pointer.deadline > datetime.now(UTC)", "pointer.phase != \"probing\"", leaves_a_probe_its_time),
+    (interface, "    held = select(REPLICAS).where(REPLICAS.c.expires_at > database.wall(connection))", "    held = select(REPLICAS)", counts_leases_only_while_they_last),
+    (interface, "        query = select(REPLICAS).where(REPLICAS.c.expires_at > database.wall(connection))", "        query = select(REPLICAS)", counts_leases_only_while_they_last),
+    (interface, "pointer.phase != \"probing\" or pointer.deadline > self.wall()", "pointer.phase != \"probing\"", leaves_a_probe_its_time),
     (interface, "        except StaleVersion:\n            return None\n", "        except ZeroDivisionError:\n            return None\n", resolves_an_overdue_probe_once),
     (eligibility, "dialect.insert(ELIGIBILITY).on_conflict_do_nothing(index_elements=[\"record_key\"])", "dialect.insert(ELIGIBILITY)", has_each_record_once),
     (database, "\"BEGIN IMMEDIATE\" if writes else \"BEGIN\"", "\"BEGIN\"", waits_for_another_writer),
@@ -327,7 +327,7 @@ def test_without_it_a_test_is_red(place, module, old, new, watch):
     assert not isinstance(caught.value, KeyboardInterrupt | SyntaxError | NameError)
 
 
-SITES = re.compile(r"\.rowcount\b|on_conflict_do_nothing\(|os\.fsync\(|fcntl\.flock\(|BEGIN IMMEDIATE|synchronous=FULL|expires_at > datetime")
+SITES = re.compile(r"\.rowcount\b|on_conflict_do_nothing\(|os\.fsync\(|fcntl\.flock\(|BEGIN IMMEDIATE|synchronous=FULL|expires_at > database")
 
 
 def test_no_site_is_forgotten():

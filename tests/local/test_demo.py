@@ -41,6 +41,7 @@ def test_the_scheduler_gets_an_end_before_the_real_yesterday(settings):
 def test_a_home_stays_with_its_source(settings, tmp_path):
     demo._agree(settings, "world", None, "nano", "yes")
     assert demo._agree(settings, "world", None, "nano", "no") == demo.Demo("world", "nano")
+    assert demo._agree(settings, None, None, None, "yes") == demo.Demo("world", "nano"), "`make demo` again is the next night"
     with pytest.raises(UsageError, match="holds a demo of world"):
         demo._agree(settings, "movielens", tmp_path, "demo", "yes")
 
@@ -122,3 +123,10 @@ def test_the_next_night_begins_with_how_the_last_one_ended(settings, red_night, 
     said = capsys.readouterr().err
     assert f"The night of {NIGHT} was blocked: {RELEASE}" in said
     assert "failed: answered." in said
+
+
+def test_a_home_of_movielens_goes_on_with_its_data(settings, tmp_path):
+    begun = demo._agree(settings, "movielens", tmp_path, None, "yes")
+    assert demo._agree(settings, None, None, None, "yes") == begun == demo.Demo("movielens", "movielens", str(tmp_path))
+    with pytest.raises(UsageError, match="holds a demo of movielens"):
+        demo._agree(settings, "world", None, None, "yes")
