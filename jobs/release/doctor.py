@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from contracts.errors import MarqueeError
+from contracts.errors import MarqueeError, UsageError
 from contracts.landing import TABLES
 from contracts.marts import RAW
 from contracts.release import EVIDENCE, ITEM_VECTORS, MANIFEST, SPEC, ReleaseSpec, State, collection_name
@@ -72,6 +72,8 @@ class Finding:
 def run(settings: Settings, fix: bool, rebuild: Rebuild) -> list[Finding]:
     """Everything found, in the order of its weight; fixed where asked for. `rebuild` makes a release's collection again
     (jobs/index/rebuild.py)."""
+    if not settings.home.is_dir():
+        raise UsageError(f"{settings.home}: there is no such home; MARQUEE_HOME names it, and `marquee up` or `make demo` begins one")
     ledger = open_ledger(settings)
     found = []
     for check in (overdue_probe, dead_proposal, torn_releases, half_evidence, stuck_builds, lost_alias, expired_leases, collected_files,
@@ -215,7 +217,7 @@ def orphan_collections(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     held, rows = _collections(settings) or {}, ledger.releases()
     ours = {collection_name(row.release_id) for row in rows if row.state != State.COLLECTED}
     collected = [row.release_id for row in rows if row.state == State.COLLECTED]
-    shared = bool(settings.milvus_url)  # perhaps another home's
+    shared = bool(settings.milvus_url) or not _runs_milvus(settings)  # perhaps another home's, on a port that this one never chose
     for name, aliases in sorted(held.items()):
         if not OUR_COLLECTION.match(name) or list(collect.of_releases([name], ours)) or collect.is_read(ledger, name):
             continue
@@ -238,8 +240,7 @@ def staging_files(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
 
 def dead_pid_files(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     for path in sorted((settings.home / "run").glob("*.pid")):
-        found = re.search(r'"pid":\s*(\d+)[^}]*"started":\s*([\d.]+)', path.read_text(errors="replace"))
-        if not (found and _lives(int(found[1]), float(found[2]))):
+        if not _runs(path):
             yield Finding("dead_pid_file", str(path), "its process is gone", "it is deleted; `marquee up` starts what is missing", path.unlink)
 
 
@@ -292,10 +293,17 @@ def _quiet(path: Path, seconds: float) -> bool:
     return time.time() - newest > seconds
 
 
-def _lives(pid: int, started: float) -> bool:
+def _runs_milvus(settings: Settings) -> bool:
+    """Whether the Milvus that answers is this home's own."""
+    return _runs(settings.home / "run" / "milvus.pid")
+
+
+def _runs(pid_file: Path) -> bool:
+    """Whether the process that a pid file names is there, and is the one that wrote it."""
     try:
-        return abs(psutil.Process(pid).create_time() - started) < 1
-    except psutil.Error:
+        found = re.search(r'"pid":\s*(\d+)[^}]*"started":\s*([\d.]+)', pid_file.read_text(errors="replace"))
+        return bool(found) and abs(psutil.Process(int(found[1])).create_time() - float(found[2])) < 1
+    except (OSError, psutil.Error):
         return False
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,10 @@ from jobs.release.files import verify
 from ledger import Ledger, ReleaseRow, open_ledger
 
 __all__ = ["diff", "list_releases", "show", "verify"]
+
+ORDER = ("failed", "not_applicable", "passed")
+HEADLINES = r"metrics\.[a-z_]+|metrics\.figures\.(requests|profiles|systems\.[a-z]+\.(ndcg_at_10|recall_at_200|coverage_at_10))"
+"""Figures of metrics.json that a person compares."""
 
 SHORT = 12
 """Digits of a digest that a person reads."""
@@ -45,7 +50,9 @@ def show(settings: Settings, release: str, as_json: bool) -> str:
     head += [["models", found["models"]], ["tag", found["tag"]], ["code", _short(found["code"])], ["recipe", found["recipe"]]] if found["provenance"] else []
     parts = [_table(("", ""), head)]
     if found["gates"]:
-        parts.append(_table(("gate", ""), [[name, value] for name, value in _flat(found["gates"]).items()]))
+        gates = sorted(found["gates"]["gates"], key=lambda gate: ORDER.index(gate["verdict"]))
+        cells = [[gate["verdict"].replace("_", " "), gate["name"], gate["rule"], gate["reason"]] for gate in gates]
+        parts.append(_table(("verdict", "gate", "rule", "found"), cells))
     if found["live_quality"]:
         nights = [[q["ds"], q["arm"], *(f"{q['figures'][name]:.4f}" for name in ("recall_at_200", "ndcg_at_10"))] for q in found["live_quality"]]
         parts.append(_table(("live on the night of", "arm", "recall@200", "NDCG@10"), nights))
@@ -61,7 +68,9 @@ def diff(settings: Settings, one: str, other: str, as_json: bool) -> str:
         return json.dumps({"one": one, "other": other, "differs": changed}, default=str)
     if not changed:
         return f"{one} and {other} differ in nothing"
-    return _table(("what", one, other), [[k, _short(a), _short(b)] for k, (a, b) in changed.items()])
+    rows = [[k, _short(a), _short(b)] for k, (a, b) in changed.items() if not k.startswith("metrics.") or re.fullmatch(HEADLINES, k)]
+    more = f"\n{len(changed) - len(rows)} more figures differ: `--json` has them" if len(rows) < len(changed) else ""
+    return _table(("what", one, other), rows) + more
 
 
 def describe(settings: Settings, release: str) -> dict[str, Any]:

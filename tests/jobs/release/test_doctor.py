@@ -9,9 +9,11 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from pymilvus import MilvusClient
 
+from contracts.errors import UsageError
 from contracts.release import EVIDENCE, ITEM_VECTORS, MANIFEST, PROVENANCE, SPEC, Provenance, State, collection_name
 from contracts.settings import REPOSITORY, Settings
 from jobs.index import rebuild
@@ -141,8 +143,6 @@ def test_half_written_evidence_goes(settings, ledger):
 
 
 def test_pid_files_of_dead_processes_go(settings, ledger):
-    import psutil
-
     (settings.home / "run").mkdir()
     me = {"pid": os.getpid(), "started": psutil.Process().create_time()}
     (settings.home / "run" / "serving.pid").write_text(json.dumps(me))
@@ -182,6 +182,12 @@ def test_a_collection_that_a_replica_reports_stays(settings, ledger):
     mended(settings, "orphan_collection")
 
 
+def test_a_home_that_never_was_is_not_made(tmp_path):
+    with pytest.raises(UsageError, match="no such home"):
+        doctor.run(Settings(_env_file=None, home=tmp_path / "mistyped"), False, rebuild.run)
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_a_torn_release_is_for_a_person(settings, ledger):
     (settings.releases / LIVE / ITEM_VECTORS).write_bytes(b"torn")
     (found,) = ours(settings, fix=True)
@@ -198,6 +204,11 @@ def test_a_collection_of_nobody_in_a_shared_milvus_is_only_named(settings, ledge
             (found,) = ours(settings, fix=True)
             assert (found.where, found.fixed) == (stranger, False)
             own = settings.model_copy(update={"milvus_url": "", "milvus_port": int(settings.milvus_url.rpartition(":")[2])})
+            (found,) = [one for one in doctor.run(own, False, rebuild.run) if one.where == stranger]
+            assert found.fix is None, "another home's server may answer at the default port"
+            (settings.home / "run").mkdir()
+            me = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+            (settings.home / "run" / "milvus.pid").write_text(json.dumps(me))
             (found,) = [one for one in doctor.run(own, False, rebuild.run) if one.where == stranger]
             assert found.fix is not None
         finally:
