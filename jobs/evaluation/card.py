@@ -19,10 +19,13 @@ def card(evidence: Evidence) -> str:
 
 def _verdict(e: Evidence) -> Iterator[str]:
     counts = {v: sum(gate.verdict == v for gate in e.gates) for v in (PASSED, FAILED, NOT_APPLICABLE)}
-    said = "BLOCKED: do not promote" if e.failed else "every gate that applies passed"
+    compared = any(gate.group == "quality" and gate.verdict == PASSED for gate in e.gates)
+    said = "BLOCKED: do not promote" if e.failed else "every gate that applies passed" if compared else (
+        "nothing failed, and its quality was NOT compared: too few requests")
     yield f"## {e.release_id}: {said}"
+    days = e.day if e.since in ("", e.day) else f"{e.since} to {e.day}"
     yield (f"{counts[PASSED]} gates passed, {counts[FAILED]} failed, {counts[NOT_APPLICABLE]} not applicable; judged on "
-           f"{e.figures['requests']} requests of {e.figures['profiles']} profiles of {e.day}.")
+           f"{e.figures['requests']} requests of {e.figures['profiles']} profiles of {days}.")
     yield e.live_note
     yield from _judged_on(e)
 
@@ -61,7 +64,7 @@ def _figures(e: Evidence) -> Iterator[str]:
     if CANDIDATE in e.latency_ms:
         measured = [f"{_number(e.latency_ms[s]['p50'], 0)} / {_number(e.latency_ms[s]['p99'], 0)}" if s in e.latency_ms else ""
                     for s in systems]
-        yield "| shelf ms p50 / p99 | " + " | ".join(measured) + " |"
+        yield "| shelf ms p50 / p99, while judging | " + " | ".join(measured) + " |"
 
 
 def _slices(e: Evidence) -> Iterator[str]:

@@ -22,6 +22,7 @@ class GoldenShelf(BaseModel):
 class Evidence(BaseModel):
     release_id: str
     day: str
+    since: str = ""  # first day of the judged interval
     payload_digest: str
     live: str | None
     live_comparable: bool

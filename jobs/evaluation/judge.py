@@ -98,7 +98,7 @@ def _judge(
                                 corrected, config))
     times = {CANDIDATE: _times(ours.answers)} | ({LIVE: _times(theirs.answers)} if theirs and theirs.answers else {})
     evidence = Evidence(
-        release_id=payload.release_id, day=ds, payload_digest=payload.payload_digest, live=live.release_id,
+        release_id=payload.release_id, day=ds, since=str(split.ranker_end.date()), payload_digest=payload.payload_digest, live=live.release_id,
         live_comparable=live.comparable, live_note=live.note, verdict=gates.verdict(decided), gates=decided,
         figures=comparison.as_json(), corrected=_corrected_json(corrected), health=_health(ours.answers, eligibility, judged),
         latency_ms={name: _latency(values) for name, values in times.items()},
