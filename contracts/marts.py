@@ -57,7 +57,7 @@ MART_COLUMNS: dict[str, dict[str, str]] = {
         "rating_mean": "double",
     },
     # one row per profile that has played: its newest 200 plays known by the night, oldest first by (event_time,
-    # event_id), times in epoch seconds, null where unknown; and the newest 2,000 titles that it engaged with
+    # event_id), times in epoch seconds, null where unknown; and every title that it engaged with
     "feat_profile_history": {
         "profile_id": "string", "feature_time": "timestamp", "known_at": "timestamp",
         "history_title_ids": "array<string>", "history_times": "array<double>",

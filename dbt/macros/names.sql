@@ -12,3 +12,12 @@
         {%- endcall -%}
     {% endif %}
 {%- endmacro %}
+
+{# dbt-spark asserts a contract where it creates a table, not where it adds to one: an incremental model's new rows come
+   through a view. #}
+{% macro spark__create_temporary_view(relation, compiled_code) -%}
+    {%- set contract = config.get("contract") -%}
+    {%- if contract and contract.enforced -%}{{ get_assert_columns_equivalent(compiled_code) }}{%- endif -%}
+    create or replace temporary view {{ relation }} as
+      {{ compiled_code }}
+{%- endmacro -%}

@@ -30,7 +30,7 @@ final as (
         transform(history, play -> unix_micros(play.event_time) / 1e6) as history_times,
         transform(history, play -> play.completion) as history_completion,
         transform(history, play -> play.rating) as history_rating,
-        reverse(slice(array_distinct(reverse(watched)), 1, 2000)) as watched_title_ids
+        reverse(array_distinct(reverse(watched))) as watched_title_ids
     from newest
 )
 
