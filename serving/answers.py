@@ -67,6 +67,7 @@ class PopularAnswer(BaseModel):
     overlay_seq: int
     generated_at: datetime
     degraded: list[str] = []
+    no_eligible_titles: bool = Field(description="true where not one title may be shown to whoever looks")
     titles: list[ListedTitle]
 
 
@@ -81,6 +82,7 @@ class SimilarAnswer(BaseModel):
     overlay_seq: int
     generated_at: datetime
     degraded: list[str] = []
+    no_eligible_titles: bool = Field(description="true where not one title may be shown to whoever looks")
     titles: list[ListedTitle]
 
 

@@ -155,7 +155,7 @@ def _title_routes(app: FastAPI, service: Service) -> None:
         return PopularAnswer(
             request_id=request.state.request_id, market=market, release_id=served.release.release_id,
             eligibility_seq=snapshot.seq, overlay_seq=served.release.overlay.seq, generated_at=moment,
-            degraded=service.degraded(served),
+            degraded=service.degraded(served), no_eligible_titles=not titles,
             titles=_listed(served, [(title, None) for title in titles]),
         )
 
@@ -178,7 +178,7 @@ def _title_routes(app: FastAPI, service: Service) -> None:
             request_id=request.state.request_id, title_id=title_id, market=caller.market,
             release_id=served.release.release_id, eligibility_seq=snapshot.seq,
             overlay_seq=served.release.overlay.seq, generated_at=moment,
-            degraded=service.degraded(served), titles=_listed(served, titles),
+            degraded=service.degraded(served), no_eligible_titles=not titles, titles=_listed(served, titles),
         )
 
 

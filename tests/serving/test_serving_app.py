@@ -128,6 +128,14 @@ def test_popular_titles_are_those_of_the_market_within_the_limit(api, world):
     assert_problem(api.get("/v1/markets/fr/popular", headers=bearer(["kid"])), 403, "market de")
 
 
+@pytest.mark.parametrize("path", ["/v1/markets/de/popular", "/v1/titles/t007/similar"])
+def test_an_empty_list_says_that_no_title_may_be_shown(api, path):
+    """A limit that no title is within, as for whoever asks with a token of an empty market."""
+    some, none = (api.get(path, headers=bearer(["adult"], limit=limit)).json() for limit in (18, -1))
+    assert (some["no_eligible_titles"], bool(some["titles"])) == (False, True)
+    assert (none["no_eligible_titles"], none["titles"]) == (True, [])
+
+
 def test_similar_titles_are_the_nearest_eligible_ones(api, world):
     answer = api.get("/v1/titles/t007/similar", params={"size": 8}, headers=bearer(["adult"])).json()
     vectors = world.one.vectors_ND

@@ -1,9 +1,14 @@
 """A person's dbt beside a live night, and the project against the contract."""
 
+import shutil
+import subprocess
+import sys
+
 import yaml
 
 from contracts.landing import TABLES
 from contracts.marts import MART_COLUMNS
+from contracts.settings import REPOSITORY
 from jobs.lake import dbt_session, read, warehouse
 
 
@@ -60,6 +65,32 @@ def test_an_edit_is_built_beside_the_live_marts_with_its_unit_tests(nano):
     assert (nano.settings.lake / warehouse.STATE).read_text() == state
     for name, version in before.tables.items():
         assert read.open_table(nano.settings, f"marts.{name}").current_snapshot().snapshot_id == version.snapshot_id, name
+
+
+OTHER_PROJECT = """
+import sys
+from pathlib import Path
+from jobs import cli
+from jobs.lake import dbt_session
+dbt_session.PROJECT = Path(sys.argv.pop(1))
+cli.main()
+"""
+
+
+def test_a_column_that_the_contract_does_not_know_is_refused_where_the_table_is_there_too(nano, tmp_path):
+    """dbt-spark alone asserts a contract where it creates a table: an incremental model would take the column."""
+    nano.reach("warehouse")
+    nano.run("dbt", "build", "--select", "feat_title_daily", "--exclude-resource-type", "unit_test")
+    project = tmp_path / "dbt"
+    shutil.copytree(dbt_session.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    model = project / "models" / "marts" / "feat_title_daily.sql"
+    head, end, body = model.read_text().partition("}}")
+    model.write_text(f"{head}{end}\nselect *, 1 as surprise from ({body}) as edited")
+    done = subprocess.run([sys.executable, "-c", OTHER_PROJECT, str(project), "dbt", "run", "--select", "feat_title_daily"], cwd=REPOSITORY,
+                          env=nano.environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode
+    assert "surprise" in done.stdout
+    assert "contract" in done.stdout
 
 
 def test_wrong_use_is_exit_code_2(nano):
