@@ -12,9 +12,9 @@ Imports `contracts` and nothing else of the project. Not here: files of releases
     overlay                 overlay.py     numbered, append-only, beside each kept release
 """
 
-from ledger.errors import ForbiddenTransition, StaleVersion, UnknownRelease
+from ledger.errors import ForbiddenTransition, LedgerUnavailable, StaleVersion, UnknownRelease
 from ledger.ledger import Ledger, open_ledger
 from ledger.rows import Decision, LiveQuality, Pointer, ReleaseRow, Replica, Transition
 
-__all__ = ["Decision", "ForbiddenTransition", "Ledger", "LiveQuality", "Pointer", "ReleaseRow", "Replica", "StaleVersion",
+__all__ = ["Decision", "ForbiddenTransition", "Ledger", "LedgerUnavailable", "LiveQuality", "Pointer", "ReleaseRow", "Replica", "StaleVersion",
            "Transition", "UnknownRelease", "open_ledger"]

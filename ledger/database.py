@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from ledger.errors import LedgerUnavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0004"
@@ -44,16 +47,25 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction that writes."""
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+    """One transaction that writes. Raises LedgerUnavailable where the database does not let it."""
+    with _answering(), engine.connect().execution_options(writes=True) as connection, connection.begin():
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One transaction that reads: a consistent view."""
-    with engine.connect() as connection, connection.begin():
+    """One transaction that reads: a consistent view. Raises LedgerUnavailable where the database does not answer."""
+    with _answering(), engine.connect() as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A full disk, a lock that stays, a server that is away: in the database's own words, without its statement."""
+    try:
+        yield
+    except OperationalError as error:
+        raise LedgerUnavailable(f"the ledger's database: {error.orig}") from error
 
 
 def migrate(engine: Engine) -> None:

@@ -13,3 +13,7 @@ class ForbiddenTransition(MarqueeError):
 
 class StaleVersion(MarqueeError):
     """The pointer moved since it was read: read it again and decide anew."""
+
+
+class LedgerUnavailable(MarqueeError):
+    """The ledger's database does not answer, or cannot write; nothing was changed."""

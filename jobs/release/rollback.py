@@ -4,8 +4,6 @@ import logging
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from contracts.errors import MarqueeError, UsageError
 from contracts.release import State
 from contracts.settings import Settings
@@ -68,7 +66,7 @@ def _go_back(settings: Settings, ledger: Ledger, pointer: Pointer, target: str, 
     files.verify_entered(settings, row)
     try:
         launches.bring_up(settings, ledger, [target])
-    except (MarqueeError, OSError, SQLAlchemyError) as error:  # an incident is no time to insist on readable landing files
+    except (MarqueeError, OSError) as error:  # an incident is no time to insist on readable landing files
         log.warning("the eligibility log and the overlay were not brought up to date: %s", error)
     details = {"rollback": True, "from": pointer.release_id, RUN: run}
     probing = two_phases(ledger, target, LOAD_SECONDS, actor, reason, details, on_timeout=None, without_late=True)

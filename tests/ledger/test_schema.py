@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from contracts.settings import Settings
-from ledger import Ledger, database, open_ledger
+from ledger import Ledger, LedgerUnavailable, database, open_ledger
 from ledger.schema import METADATA
 from tests.ledger.ledger_workers import at_once, open_once
 
@@ -49,6 +49,16 @@ def test_sqlite_keeps_a_write_ahead_log_and_waits_for_writers(tmp_path):
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == database.BUSY_SECONDS * 1000
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_a_database_that_cannot_write_is_said_in_its_own_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    settings = Settings(_env_file=None, home=tmp_path)
+    ledger, other = open_ledger(settings), open_ledger(settings)
+    with database.writing(other.engine), pytest.raises(LedgerUnavailable, match="the ledger's database: database is locked"):
+        ledger.begin("a", "2026-03-31", "begin")
+    assert ledger.releases() == []
+    ledger.close(), other.close()
 
 
 def test_a_time_without_a_zone_is_refused(ledger: Ledger):
