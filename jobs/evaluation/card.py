@@ -13,7 +13,7 @@ LABELS = {**PLAYED.labels, "coverage_at_10": "coverage@10", "genre_diversity_at_
 
 def card(evidence: Evidence) -> str:
     """Verdict first, then why, figures, slices, a shelf, changes, and how to take it back."""
-    sections = (_verdict, _gates, _figures, _slices, _shelf, _changes, _identity)
+    sections = (_verdict, _gates, _figures, _slices, _shelf, _changes, _way_back)
     return "\n".join(line for section in sections for line in (*section(evidence), "")).rstrip() + "\n"
 
 
@@ -119,9 +119,7 @@ def _changes(e: Evidence) -> Iterator[str]:
     yield f"- libraries: {_pairs(changes.libraries)}"
 
 
-def _identity(e: Evidence) -> Iterator[str]:
-    yield f"- payload digest `{e.payload_digest}`"
-    yield f"- compared with `{e.live or 'nothing'}`; the evidence digest stands in the question and in manifest.json"
+def _way_back(e: Evidence) -> Iterator[str]:
     back = f"`marquee release rollback --reason …` returns to `{e.live}`" if e.live else "there is no release to return to yet"
     yield f"- taking it back: {back}"
     yield f"- ranker: {e.ranker.get('kind')} ({e.ranker.get('reason')})"
