@@ -75,10 +75,10 @@ def _slices(e: Evidence) -> Iterator[str]:
     if not figures["slices"]:
         yield "No slice had enough requests to be shown."
     elif not lost:
-        yield f"No slice lost significantly against {baseline} ({len(figures['slices'])} looked at)."
+        yield f"No slice, taken alone, lost significantly against {baseline} ({len(figures['slices'])} looked at)."
     for s in lost:
         d = s["differences"][baseline]
-        yield (f"- slice that lost against {baseline}: {s['name']} {s['value']} ({s['requests']} requests): {label} "
+        yield (f"- slice that lost against {baseline}, taken alone: {s['name']} {s['value']} ({s['requests']} requests): {label} "
                f"{d['ours']:.4f} against {d['theirs']:.4f}")
 
 
