@@ -400,8 +400,8 @@ def unrate_log(town: Town) -> None:
 
 
 def _append(town: Town, which: Callable[[Record], bool], values: dict) -> None:
-    """Versions known in the night's last second: the log takes none that is older than what it has."""
-    values = {**values, "known_at": int(datetime.fromisoformat(f"{town.night['ds']}T23:59:59+00:00").timestamp()) * 1_000_000}
+    """Versions known at the night's end: the log takes none that is older than what it has."""
+    values = {**values, "known_at": int(datetime.fromisoformat(f"{town.night['ds']}T23:59:59+00:00").timestamp()) * 1_000_000 + 999_999}
     ledger = open_ledger(town.settings)
     records = [Record(**{**vars(record), "seq": 0, "key": f"fault-{record.seq}", **values}) for record in ledger.eligibility_since(0) if which(record)]
     if not ledger.append_eligibility(records):
