@@ -16,4 +16,4 @@ class StaleVersion(MarqueeError):
 
 
 class LedgerUnavailable(MarqueeError):
-    """The ledger's database does not answer, or cannot write; nothing was changed."""
+    """The ledger's database does not answer, or cannot write."""

@@ -38,9 +38,9 @@ def live(settings: Settings) -> dict[str, Any] | None:
     if not pointer or not pointer.release_id:
         return None
     row = ledger.get(pointer.release_id)
-    switches = [t for t in ledger.transitions(pointer.release_id) if t.to_state == State.PROBING != t.from_state]
-    approval = next((t for t in reversed(switches) if t.from_state == State.AWAITING_APPROVAL), None)
-    back = switches[-1] if switches and switches[-1] != approval else None
+    arrival, way = ledger.arrival(pointer.release_id), (State.AWAITING_APPROVAL, State.PROBING)
+    approval = next((t for t in reversed(ledger.transitions(pointer.release_id)) if (t.from_state, t.to_state) == way), None)
+    back = arrival if arrival != approval else None
     return {
         "release_id": row.release_id,
         "day": str(row.day),
@@ -49,7 +49,7 @@ def live(settings: Settings) -> dict[str, Any] | None:
         "evidence_digest": row.evidence_digest,
         "approver": approval.actor if approval else None,
         "reason": approval.reason if approval else None,
-        "since": switches[-1].at if switches else None,
+        "since": arrival.at if arrival else None,
         "back_by": back.actor if back else None,
         "back_reason": back.reason if back else None,
         "quality": quality(ledger.live_quality(pointer.release_id)),

@@ -40,7 +40,7 @@ class Vectors:
         self._client: MilvusClient | None = None
         self._connecting = Lock()
         self._loaded: set[str] = set()
-        self._counted: dict[str, float] = {}  # when a collection was found whole last, monotonic
+        self._counted: dict[str, float] = {}  # when a collection was counted last, monotonic
         self._errors: dict[str, str] = {}  # what was said last, by collection
 
     def search(self, collection: str, query_D: np.ndarray, expression: str, limit: int) -> list[str]:

@@ -21,7 +21,7 @@ def _verdict(e: Evidence) -> Iterator[str]:
     counts = {v: sum(gate.verdict == v for gate in e.gates) for v in (PASSED, FAILED, NOT_APPLICABLE)}
     compared = any(gate.group == "quality" and gate.verdict == PASSED for gate in e.gates)
     said = "BLOCKED: do not promote" if e.failed else "every gate that applies passed" if compared else (
-        "nothing failed, and its quality was NOT compared: too few requests")
+        "nothing failed, and its quality was NOT compared")
     yield f"## {e.release_id}: {said}"
     days = e.day if e.since in ("", e.day) else f"{e.since} to {e.day}"
     yield (f"{counts[PASSED]} gates passed, {counts[FAILED]} failed, {counts[NOT_APPLICABLE]} not applicable; judged on "

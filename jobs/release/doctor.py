@@ -84,7 +84,7 @@ def run(settings: Settings, fix: bool, rebuild: Rebuild) -> list[Finding]:
 
 def _attempted(check: Check, settings: Settings, ledger: Ledger, fix: bool) -> Iterator[Finding]:
     """What a check finds. One that fails, or a repair that does, keeps no other from being tried."""
-    name = check.func.__name__ if isinstance(check, partial) else check.__name__
+    name = getattr(check, "func", check).__name__
     try:
         for finding in check(settings, ledger):
             if fix and finding.fix:

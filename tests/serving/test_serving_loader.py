@@ -96,3 +96,8 @@ def test_a_ranker_of_other_features_is_refused(folder):
 def test_two_releases_keep_their_own(world):
     assert world.one.payload_digest != world.other.payload_digest
     assert world.one.spec.collection != world.other.spec.collection
+
+
+def test_what_was_verified_is_held_in_memory(world):
+    """Files copied over a mapped one would end the process, or change what is live."""
+    assert not isinstance(world.one.vectors_ND, np.memmap)

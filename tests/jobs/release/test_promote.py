@@ -647,6 +647,7 @@ def test_rolling_back_takes_seconds_and_a_reason(settings, ledger, both):
     assert (state(ledger, "r1"), state(ledger, "r2")) == (State.LIVE, State.ROLLED_BACK)
     arrival = [t for t in ledger.transitions("r1") if t.to_state == State.PROBING][-1]
     assert (arrival.actor, arrival.reason) == ("ann", "kids saw horror")
+    assert (last(ledger, "r2").actor, last(ledger, "r2").reason) == ("ann", "kids saw horror"), "what was taken back says by whom and why"
     assert promote.rollback(settings, None, "kids saw horror", "ann", arrival.details["rollback_run"])["changed"] is False, "the rerun finds it done"
     with pytest.raises(UsageError, match="none before it"):
         promote.rollback(settings, None, "further back", "ann")
