@@ -308,10 +308,7 @@ def figures(as_json: Json = False) -> None:
     """The first hour of the live release, from the API's own figures: requests, errors, degraded answers, latency."""
     from jobs.release import figures as step
     found = step.show(load())
-    if as_json:
-        runtime.emit(found)
-    else:
-        print(step.table(found))
+    print(runtime.line(found) if as_json else step.table(found))
 
 
 @release_app.command("list")
@@ -384,10 +381,7 @@ def doctor(
     from jobs.release import doctor as step
     found = step.run(load(), fix, rebuild.run)
     left = [f"{one.kind} {one.where}" for one in found if not one.fixed]
-    if as_json:
-        runtime.emit({"findings": [one.as_json() for one in found], "left": len(left)})
-    else:
-        print(step.as_text(found))
+    print(runtime.line({"findings": [one.as_json() for one in found], "left": len(left)}) if as_json else step.as_text(found))
     if left:
         raise MarqueeError(f"{len(left)} left to do: {', '.join(left[:3])}{' …' if left[3:] else ''}")
 

@@ -34,8 +34,18 @@ def progress_visible() -> bool:
 
 
 def emit(result: dict[str, Any]) -> None:
-    """Prints the result, one line of JSON; the launcher reads the last line of standard output."""
-    print(json.dumps(result, default=str, sort_keys=True), flush=True)
+    """Prints the result: one line of JSON, which the launcher reads as the last of standard output; on a terminal, where a
+    person looks, a line for each figure."""
+    print("\n".join(f"{name}: {_said(value)}" for name, value in result.items()) if sys.stdout.isatty() else line(result), flush=True)
+
+
+def line(result: dict[str, Any]) -> str:
+    """For machines: one line of JSON."""
+    return json.dumps(result, default=str, sort_keys=True)
+
+
+def _said(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def require_free_disk(settings: Settings) -> None:

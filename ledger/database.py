@@ -17,7 +17,7 @@ HEAD = "0004"
 
 BUSY_SECONDS = 30
 ADVISORY_LOCK = 7203_1
-"""Number of the PostgreSQL advisory lock that migrations hold; appends of the eligibility log hold the next one."""
+"""Number of the PostgreSQL advisory lock that migrations hold; appends of the eligibility log hold the next one, questions the one after it."""
 
 
 def connect(address: str) -> Engine:
@@ -119,7 +119,16 @@ def wall(connection: Connection) -> datetime:
 
 
 def lock_appends(connection: Connection) -> None:
-    """Numbers of the log and of the overlay must become visible in order: one append at a time (SQLite has one writer
-    anyway)."""
+    """Numbers of the log and of the overlay must become visible in order: one append at a time."""
+    _lock(connection, ADVISORY_LOCK + 1)
+
+
+def lock_questions(connection: Connection) -> None:
+    """Of two releases that are asked about at once, the second must see the first."""
+    _lock(connection, ADVISORY_LOCK + 2)
+
+
+def _lock(connection: Connection, number: int) -> None:
+    """Until the transaction ends. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": ADVISORY_LOCK + 1})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})

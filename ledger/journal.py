@@ -1,12 +1,14 @@
 """Releases and their transitions: the state of a release and the row that says who moved it change together."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
 from contracts.release import State
+from ledger.database import lock_questions
 from ledger.errors import ForbiddenTransition, UnknownRelease
 from ledger.rows import ReleaseRow, Transition
 from ledger.schema import RELEASES, TRANSITIONS
@@ -96,6 +98,19 @@ def move(connection: Connection, release_id: str, to: State, by: By) -> ReleaseR
         return move(connection, release_id, to, by)
     _write_down(connection, release_id, before.state, to, by)
     return release(connection, release_id)
+
+
+def ask(connection: Connection, release_id: str, digests: Mapping[str, str | None], by: By) -> ReleaseRow:
+    """One question at a time, the newest candidate's: the release awaits approval with these digests, and older ones that do
+    are superseded; where a newer one does, this one is. Returns the one that waits."""
+    lock_questions(connection)
+    *older, newest = [row for row in releases(connection) if row.state == State.AWAITING_APPROVAL or row.release_id == release_id]
+    for row in older:
+        move(connection, row.release_id, State.SUPERSEDED, replace(by, reason=f"{newest.release_id} is newer", details={"by": newest.release_id}))
+    if newest.release_id == release_id:
+        connection.execute(update(RELEASES).where(RELEASES.c.release_id == release_id).values(**digests))
+        move(connection, release_id, State.AWAITING_APPROVAL, by)
+    return release(connection, newest.release_id)
 
 
 def note(connection: Connection, release_id: str, by: By) -> None:

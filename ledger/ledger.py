@@ -96,6 +96,14 @@ class Ledger:
             if values:
                 connection.execute(update(RELEASES).where(RELEASES.c.release_id == release_id).values(**values))
 
+    def ask(self, release_id: str, payload_digest: str, evidence_digest: str, compared_with: str | None, reason: str,
+            details: dict[str, Any]) -> ReleaseRow:
+        """The release awaits approval with these digests, and older questions are superseded; or is superseded itself, where a
+        newer one waits. Returns the one that waits."""
+        digests = {"payload_digest": payload_digest, "evidence_digest": evidence_digest, "compared_with": compared_with}
+        with writing(self.engine) as connection:
+            return journal.ask(connection, release_id, digests, self._by("ask", reason, details))
+
     # --- the live pointer ---------------------------------------------------------------------------------------
 
     def pointer(self, arm: str = CONTROL_ARM) -> Pointer | None:

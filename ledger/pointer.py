@@ -99,6 +99,8 @@ def _refuse_unfit(connection: Connection, pointer: Pointer) -> None:
     """Looked at while the pointer is held, as `collect` holds it: one of the two sees the other. Live cannot move between
     here and the switch, which expects this very version."""
     row = journal.release(connection, pointer.candidate)
+    if row.release_id == pointer.release_id:
+        raise StaleVersion(f"live moved: release {row.release_id} serves already")
     if row.state == State.COLLECTED:
         raise ForbiddenTransition(f"release {row.release_id} was collected: its files are gone")
     if row.state == State.AWAITING_APPROVAL and row.evidence_digest and row.compared_with != pointer.release_id:

@@ -8,8 +8,13 @@ import httpx
 
 from contracts.errors import MarqueeError
 
+ANSWER_SECONDS = 120
+"""Beside a night that uses every core, Airflow takes half a minute for a request now and then."""
+
 BUSY_TRIES, BUSY_SECONDS = 10, 2
 """Airflow on SQLite answers so while its scheduler writes, and has done nothing yet: it begins with an entry in its log."""
+
+READ_TRIES = 3
 
 
 class Airflow:
@@ -18,7 +23,7 @@ class Airflow:
     def __init__(self, address: str, user: str, password: str) -> None:
         self.address = address
         self._credentials = {"username": user, "password": password}
-        self._http = httpx.Client(base_url=address, timeout=30)
+        self._http = httpx.Client(base_url=address, timeout=ANSWER_SECONDS)
         self._signed_in_at = -1e9
 
     def __enter__(self) -> Self:
@@ -31,18 +36,29 @@ class Airflow:
         """One call to /api/v2; signs in first, and again when the token is an hour old."""
         if time.monotonic() - self._signed_in_at > 3600:
             self._sign_in()
-        response = self._http.request(method, f"/api/v2{path}", **more)
+        response = self._send(method, f"/api/v2{path}", **more)
         for _ in range(BUSY_TRIES):
             if response.status_code in expect or not _busy(response):
                 break
             time.sleep(BUSY_SECONDS)
-            response = self._http.request(method, f"/api/v2{path}", **more)
+            response = self._send(method, f"/api/v2{path}", **more)
         if response.status_code not in expect:
             raise MarqueeError(f"Airflow answered {response.status_code} to {method} {path}: {_detail(response)}")
         return response
 
+    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Reading is tried again where no answer came; of a change nobody knows then whether it was made."""
+        for left in reversed(range(READ_TRIES if method == "GET" else 1)):
+            try:
+                return self._http.request(method, path, **more)
+            except httpx.TransportError as error:
+                if not left:
+                    raise MarqueeError(f"Airflow at {self.address} did not answer {method} {path}: {error}") from error
+                time.sleep(BUSY_SECONDS)
+        raise AssertionError("unreachable")
+
     def _sign_in(self) -> None:
-        response = self._http.post("/auth/token", json=self._credentials)
+        response = self._send("POST", "/auth/token", json=self._credentials)
         if response.status_code != 201:
             raise MarqueeError(f"Airflow did not let {self._credentials['username']} in: {_detail(response)}")
         self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"

@@ -13,7 +13,7 @@ from local.airflow_api import Airflow
 
 
 def report(settings: Settings) -> dict[str, Any]:
-    """Addresses and whether each answers, `live` (or None), `pending` questions with their links."""
+    """Addresses and whether each answers, `live` (or None), the newest `night`, `pending` questions with their links."""
     health = services.airflow_health(settings)
     return {
         "home": str(settings.home),
@@ -23,6 +23,7 @@ def report(settings: Settings) -> dict[str, Any]:
         "milvus": {"address": settings.milvus_address(), "answers": services.milvus_answers(settings)},
         "logs": str(settings.logs),
         "live": live(settings),
+        "night": night(settings) if health else None,
         "pending": pending(settings) if health else [],
     }
 
@@ -84,6 +85,23 @@ def _question(airflow: Airflow, question: dict[str, Any]) -> dict[str, Any]:
     return {"subject": question["subject"], "since": question["created_at"], "run_id": task["dag_run_id"], "link": link}
 
 
+def night(settings: Settings) -> dict[str, Any] | None:
+    """The newest run of `nightly`: its day, its state, the tasks that it is at or that failed, and its page; None before the
+    first, and where Airflow does not say."""
+    with service_user(settings) as airflow:
+        try:
+            runs = airflow.runs("nightly", limit=1)
+            tasks = airflow.tasks("nightly", runs[0]["dag_run_id"]) if runs else []
+        except MarqueeError:
+            return None
+        if not runs:
+            return None
+        run, seen = runs[0], ("running", "up_for_retry", "failed")
+        at = sorted(task["task_id"] for task in tasks if task["state"] in seen)
+        return {"ds": run["logical_date"][:10], "state": run["state"], "tasks": at,
+                "link": f"{airflow.address}/dags/nightly/runs/{run['dag_run_id']}"}
+
+
 def service_user(settings: Settings) -> Airflow:
     """Airflow as the project's own service user."""
     return Airflow(settings.airflow_address(), settings.airflow_user, settings.airflow_password)
@@ -105,11 +123,14 @@ def _for_a_person(found: dict[str, Any]) -> str:
         table.add_row("Live", current["release_id"], f"approved by {current['approver']}: {current['reason']}")
         since = f"since {current['since']:%Y-%m-%d %H:%M} UTC" if current["since"] else ""
         table.add_row("", current["state"], since + (f": rolled back to by {current['back_by']}: {current['back_reason']}" if current["back_by"] else ""))
-        if night := current["quality"]:
-            table.add_row("", f"on {night['ds']}", f"recall@200 {night['recall_at_200']:.4f}, NDCG@10 {night['ndcg_at_10']:.4f} over "
-                          f"{night['requests']} requests; models {night['models_age_days']} days old (`marquee live-quality`)")
+        if seen := current["quality"]:
+            table.add_row("", f"on {seen['ds']}", f"recall@200 {seen['recall_at_200']:.4f}, NDCG@10 {seen['ndcg_at_10']:.4f} over "
+                          f"{seen['requests']} requests; models {seen['models_age_days']} days old (`marquee live-quality`)")
     else:
         table.add_row("Live", "nothing yet", "")
+    if night := found["night"]:
+        state = f"[red]{night['state']}[/]" if night["state"] == "failed" else night["state"]
+        table.add_row("Night", f"{night['ds']}: {state}", ", ".join([*night["tasks"], night["link"]]))
     for question in found["pending"]:
         table.add_row("Waits", question["subject"], question["link"])
     table.add_row("Logs", found["logs"], "")

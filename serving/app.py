@@ -72,7 +72,7 @@ class Service:
     def degraded(self, served: Served) -> list[str]:
         """What is degraded whatever is asked for."""
         stale = not self.shadow and self.eligibility.stale
-        return ["release"] * served.stand_in + ["eligibility"] * stale
+        return ["release"] * served.stand_in + ["overlay"] * served.behind + ["eligibility"] * stale
 
 
 def create_app(service: Service) -> FastAPI:

@@ -49,10 +49,12 @@ pointer's for so long missed the swap, and its answers say so."""
 
 @dataclass(frozen=True)
 class Served:
-    """What a request takes with it. `stand_in`: it is not the live release, which cannot be loaded or takes too long."""
+    """What a request takes with it. `stand_in`: it is not the live release, which cannot be loaded or takes too long.
+    `behind`: its overlay has more, which does not fit or is being read anew."""
 
     release: Release
     stand_in: bool = False
+    behind: bool = False
 
 
 class Source(Protocol):
@@ -97,7 +99,7 @@ class Live:
         self._failed: dict[str, float] = {}  # release id -> when it may be tried again, monotonic
         self._loaders = ThreadPoolExecutor(1, "load")
         self._overlays_read_at = 0.0
-        self._unreadable: set[str] = set()  # releases whose overlay has a record that does not fit; said once
+        self._behind: set[str] = set()  # releases whose overlay could not be followed to its head
         self._said: tuple[list[str], str | None] | None = None
         self._said_at = 0.0
         self._stop = Event()
@@ -193,15 +195,16 @@ class Live:
         """The release with what is new in its overlay. What is wrong with one release's overlay holds no other up."""
         try:
             self._loaded[release_id] = overlay.caught_up(self._loaded[release_id], self._ledger())
-            self._unreadable.discard(release_id)
+            self._behind.discard(release_id)
         except overlay.Foreign as error:
             if release_id not in self._loading:
                 log.warning("%s: loaded anew", error)
                 self._loading[release_id] = self._loaders.submit(self._load_ready, release_id)
+            self._behind.add(release_id)
         except ReleaseError as error:
-            if release_id not in self._unreadable:
+            if release_id not in self._behind:
                 log.error("serving without what is new in it: %s", error)
-            self._unreadable.add(release_id)
+            self._behind.add(release_id)
         return self._loaded[release_id]
 
     def _take(self, release_id: str, future: "Future[Release]") -> None:
@@ -220,13 +223,16 @@ class Live:
         release, serving = self._loaded.get(pointer.release_id or ""), self._serving()
         if release is not None and serving != release.release_id:
             self._eligibility.catch_up()
-            self._switch(Served(self._catch_up(release.release_id)))
+            self._switch(self._as_read(self._catch_up(release.release_id)))
         elif pointer.release_id is None and serving is not None:
             self._switch(None)  # the first release ever was taken back
         elif serving is not None:
-            self._switch(Served(self._loaded[serving], stand_in=self._stands_in(pointer)))
+            self._switch(self._as_read(self._loaded[serving], stand_in=self._stands_in(pointer)))
         elif pointer.release_id in self._failed and pointer.previous in self._loaded:
-            self._switch(Served(self._loaded[pointer.previous], stand_in=True))
+            self._switch(self._as_read(self._loaded[pointer.previous], stand_in=True))
+
+    def _as_read(self, release: Release, stand_in: bool = False) -> Served:
+        return Served(release, stand_in, behind=release.release_id in self._behind)
 
     def _serving(self) -> str | None:
         return self._served and self._served.release.release_id

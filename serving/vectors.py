@@ -14,6 +14,7 @@ import numpy as np
 from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 
+from contracts import milvus
 from contracts.settings import Settings
 
 log = logging.getLogger("marquee.serving")
@@ -61,7 +62,8 @@ class Vectors:
 
     def tend(self, collections: Mapping[str, int]) -> bool:
         """Connects where needed, and loads those of the collections that are not (a restarted server has forgotten
-        its load state). One that does not hold the given number of titles is not searched. Returns whether searches in all of them can be answered; never raises."""
+        its load state). One that does not hold the given number of titles is not searched. Returns whether searches in all
+        of them can be answered; never raises."""
         try:
             client = self._connected()
             client.list_collections(timeout=CONNECT_SECONDS)  # a database that is away: one wait, not one a collection
@@ -79,7 +81,7 @@ class Vectors:
             return ""
         self._counted[collection] = time.monotonic()
         try:
-            held = client.query(collection, filter="", output_fields=["count(*)"], timeout=CONNECT_SECONDS)[0]["count(*)"]
+            held = milvus.count(client, collection, CONNECT_SECONDS)
         except Exception as error:
             return _in_short(error)
         return "" if held == titles else f"it holds {held} of {titles} titles"

@@ -8,6 +8,7 @@ from itertools import count
 import numpy as np
 from pymilvus import MilvusClient
 
+from contracts import milvus
 from contracts.eligibility import Eligibility, field_names, search_filter
 from contracts.errors import MarqueeError
 from contracts.release import titles_filter
@@ -49,7 +50,7 @@ def check(
 
 
 def check_count(client: MilvusClient, name: str, rows: Rows) -> None:
-    held = client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"]
+    held = milvus.count(client, name)
     if held != len(rows):
         raise MarqueeError(f"collection {name} has {held} titles, the release has {len(rows)}")
 

@@ -128,25 +128,14 @@ def _open(settings: Settings, ledger: Ledger, row: ReleaseRow, manifest: Manifes
     question = _compose(settings, manifest, requested)
     if row.state == State.BLOCKED:
         ledger.move(release, State.JUDGED, requested.by, f"override requested: {requested.reason}", {"gates": requested.gates})
-    _supersede(ledger, row)
-    ledger.set_digests(release, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with)
-    ledger.move(release, State.AWAITING_APPROVAL, "ask", "judged, and waits for a person",
-                {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with, KEY: question.model_dump(mode="json")})
-    _supersede(ledger, row)  # once more: another may have been asked about meanwhile
+    details = {"evidence_digest": manifest.evidence_digest, "compared_with": manifest.compared_with, KEY: question.model_dump(mode="json")}
+    waits = ledger.ask(release, manifest.payload.payload_digest, manifest.evidence_digest, manifest.compared_with,
+                       "judged, and waits for a person", details)
+    if waits.release_id != release:
+        raise MarqueeError(f"release {release} is superseded: {waits.release_id} is newer and waits for its answer")
 
 
 def _path(settings: Settings, release: str):
     path = questions.path(settings.home, release)
     path.parent.mkdir(exist_ok=True)
     return path
-
-
-def _supersede(ledger: Ledger, row: ReleaseRow) -> None:
-    """One question at a time: the newest candidate's."""
-    for other in ledger.releases():
-        if other.state != State.AWAITING_APPROVAL or other.release_id == row.release_id:
-            continue
-        older, newer = sorted((other, row), key=lambda r: (r.day, r.created_at))
-        ledger.move(older.release_id, State.SUPERSEDED, "ask", f"{newer.release_id} is newer", {"by": newer.release_id})
-        if newer is not row:
-            raise MarqueeError(f"release {row.release_id} is superseded: {newer.release_id} is newer and waits for its answer")

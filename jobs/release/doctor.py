@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from contracts import milvus
 from contracts.errors import MarqueeError, UsageError
 from contracts.landing import TABLES
 from contracts.marts import RAW
@@ -323,7 +324,7 @@ def _count(settings: Settings, name: str) -> int:
     from pymilvus import MilvusClient
 
     with closing(MilvusClient(**settings.milvus_connection(), timeout=10)) as client:
-        return int(client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"])
+        return milvus.count(client, name)
 
 
 def _remake(settings: Settings, release: str, name: str, aliases: list[str], rebuild: Rebuild) -> None:

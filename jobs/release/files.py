@@ -77,10 +77,8 @@ def verify(settings: Settings, release: str) -> Manifest:
     root, found = folder(settings, release), manifest(settings, release)
     wrong = [name for name, entry in found.payload.files.items() if not is_whole(root / name, entry)]
     wrong += [name for name, entry in found.evidence.items() if not is_whole(evidence_path(root, name), entry)]
-    if payload(settings, release) != found.payload:
-        wrong.append(PAYLOAD)
-    if wrong:
-        raise MarqueeError(f"release {release} is torn: {', '.join(sorted(wrong))} differ from {MANIFEST}")
+    wrong += [PAYLOAD] * (payload(settings, release) != found.payload)
+    _refuse_torn(release, wrong, MANIFEST)
     if (release, release) != (found.release_id, found.payload.release_id):
         raise MarqueeError(f"release {release}: {MANIFEST} speaks of {found.release_id}")
     if payload_digest(found.payload.files) != found.payload.payload_digest:
@@ -108,8 +106,12 @@ def verify_payload(settings: Settings, row: ReleaseRow, names: Iterable[str]) ->
     if payload_digest(found.files) != found.payload_digest or row.payload_digest not in (None, found.payload_digest):
         raise MarqueeError(f"release {row.release_id}: {PAYLOAD} is not what was sealed")
     wrong = [name for name in names if name not in found.files or not is_whole(root / name, found.files[name])]
+    _refuse_torn(row.release_id, wrong, PAYLOAD)
+
+
+def _refuse_torn(release: str, wrong: list[str], by: str) -> None:
     if wrong:
-        raise MarqueeError(f"release {row.release_id} is torn: {', '.join(wrong)} differ from {PAYLOAD}")
+        raise MarqueeError(f"release {release} is torn: {', '.join(sorted(wrong))} differ from {by}")
 
 
 def _verify_verdict(root: Path, found: Manifest) -> None:

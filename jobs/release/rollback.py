@@ -11,7 +11,7 @@ from jobs.release import files, launches
 from jobs.release.probe import LATE, confirm_or_revert, move_alias
 from jobs.release.refusals import says_something
 from jobs.release.swap import two_phases
-from ledger import Ledger, Pointer, open_ledger
+from ledger import Ledger, Pointer, StaleVersion, open_ledger
 
 log = logging.getLogger("marquee")
 
@@ -49,7 +49,15 @@ def rollback(settings: Settings, to: str | None, reason: str, actor: str, run: s
         return _result(settings, ledger, changed=False)
     if pointer.phase == "probing":
         return _revert(settings, ledger, pointer, to, reason, actor, run)
-    return _go_back(settings, ledger, pointer, to or previous_live(ledger, pointer), reason, actor, run)
+    target = to or previous_live(ledger, pointer)
+    try:
+        return _go_back(settings, ledger, pointer, target, reason, actor, run)
+    except StaleVersion:
+        pointer = ledger.pointer()
+        if target not in (pointer.release_id, pointer.candidate):
+            raise
+        log.info("somebody else is rolling back to %s at this moment: seen through together", target)
+        return rollback(settings, target, reason, actor, run)
 
 
 def previous_live(ledger: Ledger, pointer: Pointer) -> str:
@@ -85,7 +93,7 @@ def _is_done(ledger: Ledger, pointer: Pointer, to: str | None, run: str) -> bool
     """This very run made what is live live, or took back what was probing."""
     if pointer.phase == "live" and (to == pointer.release_id or ledger.arrival(pointer.release_id).details.get(RUN) == run):
         return True
-    return any(t.from_state == State.PROBING and t.details.get(RUN) == run for row in ledger.releases() for t in ledger.transitions(row.release_id))
+    return any(t.from_state == State.PROBING != t.to_state and t.details.get(RUN) == run for row in ledger.releases() for t in ledger.transitions(row.release_id))
 
 
 def _result(settings: Settings, ledger: Ledger, changed: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from contracts import durable
+from contracts import durable, milvus
 from contracts.errors import MarqueeError
 from contracts.release import (
     PAYLOAD,
@@ -71,7 +71,7 @@ def collection_rows(settings: Settings, spec: ReleaseSpec, expected: int) -> int
             for name in spec.collections:
                 if not client.has_collection(name):
                     raise MarqueeError(f"Milvus has no collection {name}: run `marquee index --release {spec.release_id}`")
-                rows = int(client.query(name, filter="", output_fields=["count(*)"], timeout=10)[0]["count(*)"])
+                rows = milvus.count(client, name, timeout=10)
                 if rows != expected:
                     raise MarqueeError(f"collection {name} has {rows} rows for {expected} titles: run `marquee index` again")
     except MilvusException as error:

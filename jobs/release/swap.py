@@ -94,7 +94,7 @@ def propose(ledger: Ledger, release: str) -> Pointer:
     if pointer and pointer.candidate == release:
         return pointer
     if pointer and pointer.phase == "probing":
-        raise MarqueeError(f"release {pointer.release_id} is being probed: try again when it is live or rolled back")
+        raise StaleVersion(f"release {pointer.release_id} is being probed: try again when it is live or rolled back")
     return ledger.propose(release, pointer.version if pointer else 0)
 
 

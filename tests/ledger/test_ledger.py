@@ -1,5 +1,6 @@
 """States and history: what may follow what, and that the two never part."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -89,6 +90,30 @@ def test_nothing_goes_live_without_having_awaited_approval():
 
 def test_every_state_has_its_line_in_the_machine():
     assert set(ALLOWED) == set(State)
+
+
+def test_one_question_at_a_time_the_newest_candidates(ledger: Ledger):
+    for release in ("r1", "r2", "r3"):
+        ledger.begin(release, "2026-03-31", "begin")
+        ledger.move(release, State.BUILT, "seal")
+        ledger.move(release, State.JUDGED, "judge")
+    asked = {release: ledger.ask(release, "p", "e", "r0", "judged", {"k": 1}).release_id for release in ("r2", "r1", "r3", "r3")}
+    assert asked == {"r2": "r2", "r1": "r2", "r3": "r3"}
+    assert [(row.release_id, str(row.state)) for row in ledger.releases()] == [("r1", "superseded"), ("r2", "superseded"), ("r3", "awaiting_approval")]
+    waits = ledger.get("r3")
+    assert (waits.payload_digest, waits.evidence_digest, waits.compared_with, ledger.last_move("r3").details) == ("p", "e", "r0", {"k": 1})
+    assert (ledger.last_move("r1").reason, ledger.last_move("r1").details) == ("r2 is newer", {"by": "r2"})
+
+
+def test_of_two_that_are_asked_about_at_once_one_waits(ledger: Ledger):
+    releases = [f"r{number}" for number in range(8)]
+    for release in releases:
+        ledger.begin(release, "2026-03-31", "begin")
+        ledger.move(release, State.BUILT, "seal")
+        ledger.move(release, State.JUDGED, "judge")
+    with ThreadPoolExecutor(len(releases)) as pool:
+        list(pool.map(lambda release: ledger.ask(release, "p", "e", None, "judged", {}), releases))
+    assert {row.release_id: row.state for row in ledger.releases()} == dict.fromkeys(releases, State.SUPERSEDED) | {"r7": State.AWAITING_APPROVAL}
 
 
 def test_digests_are_set_one_by_one(ledger: Ledger):

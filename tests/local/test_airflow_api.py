@@ -29,6 +29,23 @@ def test_it_is_not_asked_for_ever(monkeypatch):
         airflow(monkeypatch, [LOCKED] * (airflow_api.BUSY_TRIES + 1)).trigger("nightly", {})
 
 
+def test_what_only_reads_is_asked_again_where_no_answer_comes(monkeypatch):
+    monkeypatch.setattr(airflow_api, "BUSY_SECONDS", 0)
+    said = iter([httpx.Response(201, json={"access_token": "t"}), httpx.ReadTimeout("timed out"), httpx.Response(200, json={"dag_runs": []}),
+                 httpx.ReadTimeout("timed out")])
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        if isinstance(one := next(said), Exception):
+            raise one
+        return one
+
+    made = Airflow("http://127.0.0.1:1", "admin", "p")
+    made._http = httpx.Client(base_url=made.address, transport=httpx.MockTransport(answer))
+    assert made.runs("nightly") == []
+    with pytest.raises(MarqueeError, match="did not answer POST /api/v2/dags/nightly/dagRuns: timed out"):
+        made.trigger("nightly", {})
+
+
 @pytest.mark.parametrize("no", [httpx.Response(500, json={"detail": "a bug"}), httpx.Response(403, json={"detail": "no"})])
 def test_another_no_is_final(monkeypatch, no):
     with pytest.raises(MarqueeError, match=f"answered {no.status_code}"):

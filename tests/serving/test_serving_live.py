@@ -387,14 +387,16 @@ def test_a_record_that_does_not_fit_holds_neither_the_release_up_nor_another(hom
     make_live(ledger, OTHER)
     make_live(ledger, ONE)
     follow_until(live, lambda: [r.loaded for r in ledger.replicas()] == [[ONE, OTHER]])
+    assert not live.current().behind
     launched(ledger, OTHER, "n1", query[:-1])
     launched(ledger, ONE, "n1", query)
     follow_until(live, lambda: "n1" in live.current().release.titles.row)
     assert [(r.loaded, r.serving) for r in ledger.replicas()] == [([ONE, OTHER], ONE)]
+    assert not live.current().behind, "what is wrong with one overlay is not said of the other"
     ledger.propose(OTHER, version(ledger))
     ledger.switch(version(ledger), datetime.now(UTC) + SOON)
     live.follow_once()
-    assert serving(live) == OTHER, "without the title"
+    assert (serving(live), live.current().behind) == (OTHER, True), "without the title, and says so"
 
 
 def test_a_ledger_that_was_put_back_from_a_copy_is_read_anew(home, ledger, vectors, world):
@@ -413,8 +415,11 @@ def test_a_ledger_that_was_put_back_from_a_copy_is_read_anew(home, ledger, vecto
         connection.exec_driver_sql("DELETE FROM sqlite_sequence")
     launched(ledger, ONE, "other", query)
     launched(ledger, ONE, "more", query)
+    live._catch_up(ONE)
+    live._serve(ledger.pointer())
+    assert live.current().behind, "until it is loaded anew"
     live._eligibility.catch_up()
     snapshot = live._eligibility.snapshot
     assert (snapshot.seq, "lost" in snapshot.maturity, "other" in snapshot.maturity) == (ledger.eligibility_head(), False, True)
-    follow_until(live, lambda: "more" in live.current().release.titles.row)
+    follow_until(live, lambda: "more" in live.current().release.titles.row and not live.current().behind)
     assert "lost" not in live.current().release.titles.row

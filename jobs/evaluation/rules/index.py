@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts import milvus
 from contracts import release as names
 from contracts.eligibility import NEVER_MATURITY, field_names, search_filter
 from contracts.release import titles_filter
@@ -43,7 +44,7 @@ class Index:
             return
         with closing(client):
             try:
-                count = min(int(client.query(name, filter="", output_fields=["count(*)"])[0]["count(*)"]) for name in case.spec.collections)
+                count = min(milvus.count(client, name) for name in case.spec.collections)
             except MilvusException as error:
                 yield cls(case, None, None, f"{', '.join(case.spec.collections)} could not be counted: {error}")
                 return

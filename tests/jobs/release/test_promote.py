@@ -655,6 +655,26 @@ def test_rolling_back_takes_seconds_and_a_reason(settings, ledger, both):
     assert state(ledger, "r2") == State.LIVE
 
 
+@pytest.mark.parametrize("meanwhile", ["propose", "wait_until_loaded", "switched"])
+def test_of_two_roll_backs_at_once_both_end_well_and_go_one_back(settings, ledger, airflow, both, make, monkeypatch, meanwhile):
+    """The other one does its whole work, or gets as far as the probe, while this one is about to."""
+    promote_whole(settings, airflow, make("r3", compared_with="r2", flavour=2.0))
+    place = "propose" if meanwhile == "switched" else meanwhile
+    real = getattr(swap, place)
+
+    def other_first(*arguments):
+        monkeypatch.setattr(swap, place, real)
+        if meanwhile == "switched":
+            ledger.switch(ledger.propose("r2", ledger.pointer().version).version, ledger.wall() + timedelta(minutes=1), details={"rollback": True})
+        else:
+            assert promote.rollback(settings, None, "kids saw horror", "bob")["changed"] is True
+        return real(*arguments)
+
+    monkeypatch.setattr(swap, place, other_first)
+    assert promote.rollback(settings, None, "kids saw horror", "ann") == {"release_id": "r2", "state": State.LIVE, "changed": False}
+    assert (state(ledger, "r1"), state(ledger, "r3"), ledger.pointer().candidate) == (State.RETIRED, State.ROLLED_BACK, None)
+
+
 def test_a_refusal_noted_on_an_older_release_does_not_make_it_the_way_back(settings, ledger, airflow, both, make):
     """r1, r2, r3 were live in turn; then the old run that promoted r1 is cleared."""
     promote_whole(settings, airflow, make("r3", compared_with="r2", flavour=2.0))
