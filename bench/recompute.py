@@ -169,5 +169,18 @@ def computed_by(answer: dict, who: Known, device: str, releases: Mapping[str, Re
             if said and _agree(said, release.scores(who, moment, device, eligible, launched))]
 
 
+def difference(answer: dict, who: Known, device: str, release: Recomputed, eligible: Eligibility) -> str:
+    """How far an answer is from what one release gives: titles that it has not, and the largest difference of each score."""
+    moment = datetime.fromisoformat(answer["generated_at"])
+    launched = [title["title_id"] for title in answer["titles"] if title["source"] == "launch"]
+    computed = release.scores(who, moment, device, eligible, launched)
+    scored = [title for title in answer["titles"] if title["score"] is not None]
+    foreign = [title["title_id"] for title in scored if title["title_id"] not in computed]
+    columns = ("score", "retrieval_score", "transition_score", "cowatch_score")
+    off = {name: max((abs(title[name] - computed[title["title_id"]][i]) for title in scored if title["title_id"] in computed), default=0.0)
+           for i, name in enumerate(columns)}
+    return f"foreign titles {foreign}, " + ", ".join(f"{name} off by {value:.2g}" for name, value in off.items())
+
+
 def _agree(said: dict, computed: dict) -> bool:
     return all(title in computed and np.allclose(scores, computed[title], rtol=0, atol=TOLERANCE) for title, scores in said.items())

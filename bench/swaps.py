@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from bench.homes import Home, ready
-from bench.recompute import Known, Recomputed, computed_by
+from bench.recompute import Known, Recomputed, computed_by, difference
 from contracts.eligibility import Eligibility
 from contracts.marts import PROFILE_FEATURES
 from contracts.query import Profile
@@ -149,7 +149,8 @@ class Judge:
             found = computed_by(one.answer, known(one.profile, one.market), one.device, releases, eligible)
             if found != [one.answer["release_id"]]:
                 disagree += 1
-                examples.append(f"{one.profile} in {one.market}: labelled {one.answer['release_id']}, computed by {found}, degraded {one.answer['degraded']}")
+                said = {name: difference(one.answer, known(one.profile, one.market), one.device, release, eligible) for name, release in releases.items()}
+                examples.append(f"{one.profile} in {one.market} on {one.device}: computed by {found}; {said}; {json.dumps(one.answer)}")
         milliseconds = [one.seconds * 1000 for one in asked]
         return {"requests": len(asked), "failed": len(failed), "disagree": disagree, "degraded": degraded,
                 "ms": [round(value, 1) for value in milliseconds], "examples": examples[:3]}
