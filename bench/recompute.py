@@ -86,7 +86,8 @@ class Recomputed:
         inputs = query_inputs(history, self.vectors_ND[[self.row[t] for t in titles]].reshape(-1, self.vectors_ND.shape[1]), who.profile,
                               context, self.spec["history_length"])
         query_D = self.tower.run([QUERY_OUTPUT], inputs)[0][0]
-        near_N = self.vectors_ND.astype(np.float64) @ query_D.astype(np.float64)
+        # not `@`, whose sums depend on a row's place: equal vectors must tie
+        near_N = np.einsum("nd,d->n", self.vectors_ND.astype(np.float64), query_D.astype(np.float64))
         votes, alike = self._votes(titles), self._alike(titles)
         pool = self._pool(who, near_N, votes, int(moment.timestamp()), eligible, launched)
         pool.sort(key=lambda title: -near_N[self.row[title]])
