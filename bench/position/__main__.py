@@ -38,7 +38,8 @@ def main() -> None:
 
 
 def world(seed: int, flat: bool, sessions: int, requests: int) -> dict:
-    """The curve against the truth, and rankers by NDCG@10 of the true relevance, of one simulated service."""
+    """The curve against the truth, and rankers by NDCG@10 of the true relevance, of one simulated service; without requests
+    the curve alone."""
     recipe = replace(demo(), sessions_per_day=sessions, profiles=round(20_000 * sessions / 3300))
     with simulated.attention_of(flat):
         service = simulated.Service.simulate(recipe, seed, DAYS)
@@ -51,28 +52,20 @@ def world(seed: int, flat: bool, sessions: int, requests: int) -> dict:
     em = estimate(log["position"], log["engaged"], None, log["title"])
     share = {name: float((log["device"] == name).mean()) for name in DEVICES}
     true_S = sum(share[name] * true[name] / true[name][0] for name in DEVICES)
-    open_S = _still_open(log)
+    logged_S = service.logged_attention(range(DAYS - 2))
     return {
-        "what": "world", "seed": seed, "flat": flat, "sessions": sessions, "requests": requests, "plays": int(found.plays.sum()),
-        "form": found.form, "error": _error(found.curve, true_S), "error_open": _error(found.curve, true_S * open_S),
-        "error_em": _error(em.curve, true_S),
+        "what": "world" if requests else "curve", "seed": seed, "flat": flat, "sessions": sessions, "requests": requests,
+        "plays": int(found.plays.sum()), "form": found.form, "error": _error(found.curve, true_S),
+        "error_logged": _error(found.curve, logged_S), "error_em": _error(em.curve, true_S), "error_em_logged": _error(em.curve, logged_S),
         "error_devices": {name: _error(found.at(np.arange(1, 21), name), true[name] / true[name][0]) for name in found.by_device},
-        "curve": np.round(found.curve[:10], 3).tolist(), "truth": np.round(true_S[:10], 3).tolist(),
-        **_rankers(service, seed, found, requests),
+        "curve": np.round(found.curve[:10], 3).tolist(), "truth": np.round(true_S[:10], 3).tolist(), "logged": np.round(logged_S[:10], 3).tolist(),
+        **(_rankers(service, seed, found, requests) if requests else {}),
     }
 
 
 def _error(curve_S: np.ndarray, true_S: np.ndarray) -> float:
     """The largest relative error at places 1 to 10."""
     return round(float(np.abs(curve_S[:10] / true_S[:10] - 1).max()), 4)
-
-
-def _still_open(log: dict[str, np.ndarray]) -> np.ndarray:
-    """(S,) share of slates with fewer than three plays above: the world's members stop after the third."""
-    before_N = np.cumsum(log["engaged"]) - log["engaged"]
-    starts = log["position"] == 1
-    above_N = before_N - before_N[starts][np.cumsum(starts) - 1]
-    return np.bincount(log["position"], above_N < 3)[1:] / np.bincount(log["position"])[1:]
 
 
 def _rankers(service: simulated.Service, seed: int, attention: Attention, requests: int) -> dict[str, dict[str, float]]:
@@ -123,7 +116,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.position", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="worlds to simulate")
     parser.add_argument("--sessions", type=int, default=3300, help="sessions a day of the world")
-    parser.add_argument("--requests", type=int, default=3000, help="sessions whose slates the ranker learns from")
+    parser.add_argument("--requests", type=int, default=3000, help="sessions whose slates the ranker learns from; 0: the curve alone")
     parser.add_argument("--yandex", type=Path, help="folder with trainSample and testSample: measure that instead")
     parser.add_argument("--table", action="store_true", help="only write the README's tables")
     return parser.parse_args()

@@ -29,6 +29,9 @@ FLAT = 0.35
 """Attention of every place where there is no bias: about the mean of the biased one, for as many plays."""
 
 
+SESSIONS_AT_ONCE = 4000
+
+
 @contextmanager
 def attention_of(flat: bool) -> Iterator[None]:
     """The world's attention, or the same at every place."""
@@ -70,6 +73,23 @@ class Service:
             parts.append({"position": place_BS[there], "engaged": engaged_BS[there], "explored": day.slates.explored[there],
                           "title": title_BS[there], "device": device_BS[there]})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def logged_attention(self, days: range) -> np.ndarray:
+        """(S,) what places do to the log, relative to place 1: logged plays over those that would be, were every place looked at.
+        Beside attention it knows that a member stops after the third play, and that what would start after midnight, or was
+        started that day, is not started."""
+        plays_S, would_S = np.zeros(self.world.recipe.slate_size), np.zeros(self.world.recipe.slate_size)
+        for number in days:
+            title_BS, profile_B = self.days[number].slates.title, self.days[number].sessions.profile
+            there_BS = title_BS != EMPTY
+            plays_S += (there_BS & np.isin(self._keys(np.arange(len(title_BS))[:, None], title_BS), self.played(number))).sum(0)
+            for rows in np.array_split(np.arange(len(title_BS)), len(title_BS) // SESSIONS_AT_ONCE + 1):
+                shown = np.where(there_BS[rows], title_BS[rows], 0)
+                liking = self.world.liking(profile_B[rows], shown, number, self.last[number][profile_B[rows]])
+                liking -= 6.0 * np.isin(self._keys(profile_B[rows][:, None], shown), self.watched[number])
+                would_S += (there_BS[rows] * behaviour._sigmoid(1.25 * liking - 5.4)).sum(0)
+        rate_S = plays_S / np.maximum(would_S, 1e-9)
+        return rate_S / rate_S[0]
 
     def played(self, number: int) -> np.ndarray:
         """Keys session * T + title of that day's plays from a slate."""

@@ -20,6 +20,7 @@ def write(results: Path) -> None:
 def world(rows: Sequence[dict]) -> str:
     """A column for each attention and number of requests."""
     groups: dict[str, list[dict]] = {}
+    curves = [r for r in rows if r["what"] == "curve"]
     for row in sorted((r for r in rows if r["what"] == "world"), key=lambda r: (r["flat"], r["requests"])):
         groups.setdefault(f"{'flat' if row['flat'] else 'falls'}, {row['requests']:,} requests, seeds", []).append(row)
     heads = [f"{name} {', '.join(str(r['seed']) for r in group)}" for name, group in groups.items()]
@@ -29,9 +30,9 @@ def world(rows: Sequence[dict]) -> str:
         found = [[figure(row) for row in group] for group in groups.values()]
         lines.append(f"| {label} | {' | '.join(_spread([v for v in values if v is not None]) for values in found)} |")
 
-    for label, name in (("largest error of the curve at places 1 to 10", "error"), ("the same, but for slates already left", "error_open"),
-                        ("the same by EM instead of exploration slots", "error_em")):
-        line(label, lambda row, name=name: row[name])
+    for label, name in (("largest error of the curve at places 1 to 10, against what places do to the log", "error_logged"),
+                        ("against attention alone", "error"), ("by EM, against what places do to the log", "error_em_logged")):
+        line(label, lambda row, name=name: _same_world(curves, row).get(name))
     for name in next(iter(groups.values()))[0]["ndcg"]:
         line(f"NDCG@10, {name}", lambda row, name=name: row["ndcg"][name])
     for name in dict.fromkeys(name for group in groups.values() for row in group for name in row.get("coverage", ())):
@@ -45,6 +46,11 @@ def world(rows: Sequence[dict]) -> str:
         base = name.split("-")[0]
         line(f"{name} against {base}, relative", lambda row, name=name, base=base: row["ndcg"][name] / row["ndcg"][base] - 1)
     return "\n".join(lines)
+
+
+def _same_world(curves: Sequence[dict], row: dict) -> dict:
+    """The newest look at this world's curve; empty where there was none."""
+    return next((c for c in reversed(curves) if all(c[k] == row[k] for k in ("seed", "flat", "sessions"))), {})
 
 
 def yandex(rows: Sequence[dict]) -> str:

@@ -9,6 +9,7 @@ from contracts.errors import UsageError
 from jobs.attention import Attention
 from jobs.ranker.config import RankerConfig
 from jobs.ranker.rows import training_rows
+from jobs.sources.world import behaviour
 from jobs.sources.world.recipes import nano
 
 
@@ -56,6 +57,14 @@ def test_a_flat_world_is_looked_at_alike():
     assert late.any()
     assert share[0] > 2 * share[1]
     assert 0 < FLAT < 1
+
+
+def test_what_places_do_to_the_log_is_attention_and_that_members_leave(service):
+    logged_S = service.logged_attention(range(6))
+    true_S = np.mean([behaviour.attention(np.arange(1, 21), np.full(20, device)) for device in range(4)], axis=0)
+    assert logged_S[0] == 1.0
+    np.testing.assert_allclose(logged_S[1:6], (true_S / true_S[0])[1:6], rtol=0.25)
+    assert logged_S[5:].mean() < (true_S / true_S[0])[5:].mean(), "the third play ends a session"
 
 
 def clicks(path, sessions: int, seed: int) -> None:
