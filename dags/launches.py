@@ -33,8 +33,8 @@ Nothing to do: the next minute goes on where this one stopped. `marquee launches
 """,
 )
 def launches() -> None:
-    # three looks a minute: a process start costs more than a look, and a closure has to be out within the minute
-    Marquee(task_id="launches", arguments=["launches", "--for", "40", "--every", "20"], pool="launches", doc_md="**Appends new versions**, each once, in order, and embeds new titles.")
+    # looks all through the minute: a process start costs more than a look, and a closure has to be out within the minute
+    Marquee(task_id="launches", arguments=["launches", "--for", "50", "--every", "10"], pool="launches", doc_md="**Appends new versions**, each once, in order, and embeds new titles.")
 
 
 launches()

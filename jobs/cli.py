@@ -390,7 +390,7 @@ def doctor(
 def launches(
     log_only: Annotated[bool, typer.Option("--log-only", help="the eligibility log, not the overlays")] = False,
     seconds: Annotated[float, typer.Option("--for", help="look again and again for so many seconds")] = 0.0,
-    every: Annotated[float, typer.Option(help="seconds from look to look")] = 20.0,
+    every: Annotated[float, typer.Option(help="seconds from look to look")] = 10.0,
 ) -> None:
     """Append landed title and licence versions to the eligibility log, and new and changed titles to the overlays."""
     from jobs.release import launches as step

@@ -1,6 +1,6 @@
 """Landing → first shelf that shows the title, and closure → last shelf that showed it.
 
-    python -m bench.launches [--launches 50] [--closures 50] [--period 60] [--every 20] [--seed 7] [--out results.jsonl]
+    python -m bench.launches [--launches 50] [--closures 50] [--period 60] [--every 10] [--seed 7] [--out results.jsonl]
     python -m bench.launches --table             # README's table, from the results
 
 One line of results an event; run again with the same file, it measures what has no line yet.
@@ -174,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
     for name, default, text in (("launches", 50, "titles that land"), ("closures", 50, "licences that close early"),
                                 ("titles", 1000, "titles of the catalogue"), ("seed", 7, "of catalogue and moments")):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
-    for name, default, text in (("period", 60.0, "seconds between runs of the job"), ("every", 20.0, "seconds between the looks of a run"), ("span", 240.0, "seconds over which events land"),
+    for name, default, text in (("period", 60.0, "seconds between runs of the job"), ("every", 10.0, "seconds between the looks of a run"), ("span", 240.0, "seconds over which events land"),
                                 ("patience", 600.0, "seconds after the span within which all must be seen")):
         parser.add_argument(f"--{name}", type=float, default=default, help=f"{text} (default {default:g})")
     parser.add_argument("--out", type=Path, default=HERE / "results.jsonl", help="results, one line an event")
