@@ -100,15 +100,17 @@ def measure(world: Home, address: str, events: Sequence[Event], options: argpars
 
 
 def _every_period(world: Home, period: float, every: float, stop: threading.Event, failures: list[Exception]) -> None:
-    """The job as the DAG runs it: from the first moment at whole periods, one run at a time, each with several looks."""
-    begin = time.monotonic()
+    """The job as the DAG runs it: from the first moment once a period, one run at a time, each with several looks; where one
+    took longer, the next follows at once."""
+    begin, started = time.monotonic(), 0
     while not stop.is_set():
         try:
             world.launches(max(0.0, period - every), every)
         except Exception as error:
             failures.append(error)
             return
-        stop.wait(period - (time.monotonic() - begin) % period)
+        stop.wait(max(0.0, begin + (started + 1) * period - time.monotonic()))
+        started = int((time.monotonic() - begin) // period)
 
 
 def _shelves(client: httpx.Client) -> list[tuple[str, float, float, list[str]]]:
