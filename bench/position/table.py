@@ -32,7 +32,7 @@ def world(rows: Sequence[dict]) -> str:
 
     for label, name in (("largest error of the curve at places 1 to 10, against what places do to the log", "error_logged"),
                         ("against attention alone", "error"), ("by EM, against what places do to the log", "error_em_logged")):
-        line(label, lambda row, name=name: _same_world(curves, row).get(name))
+        line(label, lambda row, name=name: (row | _same_world(curves, row)).get(name))
     for name in next(iter(groups.values()))[0]["ndcg"]:
         line(f"NDCG@10, {name}", lambda row, name=name: row["ndcg"][name])
     for name in dict.fromkeys(name for group in groups.values() for row in group for name in row.get("coverage", ())):
