@@ -18,7 +18,7 @@ def rendered(results: Sequence[dict]) -> str:
     clean = [one for one in results if one["kind"] == "clean"]
     stopped = sum(one["stopped"] for one in faults)
     lines = [f"{len(faults)} faults run, {stopped} stopped, {sum(one['named'] for one in faults)} by a check that names the cause; "
-             f"{sum(one['stopped'] for one in clean)} false alarms in {len(clean)} clean nights.", "",
+             f"{sum(one['stopped'] for one in clean)} alarms in {len(clean)} clean nights.", "",
              "| fault | put in after | stopped by | its words |", "| --- | --- | --- | --- |"]
     lines += [f"| {one['name']} | {one['after']} | {one['by'] or '**nothing**'} | {_plain(one['words'])} |" for one in faults]
     lines += [f"| {one['name']} | | {'**' + one['by'] + '**' if one['stopped'] else 'nothing'} | {_plain(one['words'])} |" for one in clean]

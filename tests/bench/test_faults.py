@@ -73,6 +73,6 @@ def test_the_table_says_what_was_not_stopped():
              {"kind": "fault", "name": "b", "after": "land", "stopped": True, "by": "check", "words": "x | y", "named": True},
              {"kind": "clean", "name": "night 1", "stopped": False, "by": "", "words": ""}]
     said = table.rendered([json.loads(json.dumps(line)) for line in lines])
-    assert "2 faults run, 1 stopped, 1 by a check that names the cause; 0 false alarms in 1 clean nights." in said
+    assert "2 faults run, 1 stopped, 1 by a check that names the cause; 0 alarms in 1 clean nights." in said
     assert "| a | seal | **nothing** |" in said
     assert "x \\| y" in said
