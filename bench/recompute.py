@@ -162,25 +162,25 @@ def _age(launched: datetime | None, moment: datetime) -> float:
 
 def computed_by(answer: dict, who: Known, device: str, releases: Mapping[str, Recomputed], eligible: Eligibility) -> list[str]:
     """The releases from whose files every score of the answer comes out; of a whole answer that is its own and no other."""
-    moment = datetime.fromisoformat(answer["generated_at"])
     said = {title["title_id"]: (title["score"], title["retrieval_score"], title["transition_score"], title["cowatch_score"])
             for title in answer["titles"] if title["score"] is not None}
-    launched = [title["title_id"] for title in answer["titles"] if title["source"] == "launch"]
-    return [name for name, release in releases.items()
-            if said and _agree(said, release.scores(who, moment, device, eligible, launched))]
+    return [name for name, release in releases.items() if said and _agree(said, _computed(answer, who, device, release, eligible))]
 
 
 def difference(answer: dict, who: Known, device: str, release: Recomputed, eligible: Eligibility) -> str:
     """How far an answer is from what one release gives: titles that it has not, and the largest difference of each score."""
-    moment = datetime.fromisoformat(answer["generated_at"])
-    launched = [title["title_id"] for title in answer["titles"] if title["source"] == "launch"]
-    computed = release.scores(who, moment, device, eligible, launched)
+    computed = _computed(answer, who, device, release, eligible)
     scored = [title for title in answer["titles"] if title["score"] is not None]
     foreign = [title["title_id"] for title in scored if title["title_id"] not in computed]
     columns = ("score", "retrieval_score", "transition_score", "cowatch_score")
     off = {name: max((abs(title[name] - computed[title["title_id"]][i]) for title in scored if title["title_id"] in computed), default=0.0)
            for i, name in enumerate(columns)}
     return f"foreign titles {foreign}, " + ", ".join(f"{name} off by {value:.2g}" for name, value in off.items())
+
+
+def _computed(answer: dict, who: Known, device: str, release: Recomputed, eligible: Eligibility) -> dict[str, tuple[float, float, float, float]]:
+    launched = [title["title_id"] for title in answer["titles"] if title["source"] == "launch"]
+    return release.scores(who, datetime.fromisoformat(answer["generated_at"]), device, eligible, launched)
 
 
 def _agree(said: dict, computed: dict) -> bool:

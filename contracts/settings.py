@@ -15,6 +15,9 @@ from contracts.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+AIRFLOW_SECONDS = 120
+"""Whoever asks Airflow waits so long: beside a night that uses every core it takes half a minute now and then."""
+
 
 class Settings(BaseSettings):
     """One home's settings; ports are those that `marquee up` binds on 127.0.0.1."""

@@ -7,9 +7,7 @@ from typing import Any, Self
 import httpx
 
 from contracts.errors import MarqueeError
-
-ANSWER_SECONDS = 120
-"""Beside a night that uses every core, Airflow takes half a minute for a request now and then."""
+from contracts.settings import AIRFLOW_SECONDS
 
 BUSY_TRIES, BUSY_SECONDS = 10, 2
 """Airflow on SQLite answers so while its scheduler writes, and has done nothing yet: it begins with an entry in its log."""
@@ -23,7 +21,7 @@ class Airflow:
     def __init__(self, address: str, user: str, password: str) -> None:
         self.address = address
         self._credentials = {"username": user, "password": password}
-        self._http = httpx.Client(base_url=address, timeout=ANSWER_SECONDS)
+        self._http = httpx.Client(base_url=address, timeout=AIRFLOW_SECONDS)
         self._signed_in_at = -1e9
 
     def __enter__(self) -> Self:
@@ -48,14 +46,15 @@ class Airflow:
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Reading is tried again where no answer came; of a change nobody knows then whether it was made."""
-        for left in reversed(range(READ_TRIES if method == "GET" else 1)):
+        left = READ_TRIES if method == "GET" else 1
+        while True:
             try:
                 return self._http.request(method, path, **more)
             except httpx.TransportError as error:
+                left -= 1
                 if not left:
                     raise MarqueeError(f"Airflow at {self.address} did not answer {method} {path}: {error}") from error
-                time.sleep(BUSY_SECONDS)
-        raise AssertionError("unreachable")
+            time.sleep(BUSY_SECONDS)
 
     def _sign_in(self) -> None:
         response = self._send("POST", "/auth/token", json=self._credentials)

@@ -67,7 +67,7 @@ class Service:
             title_BS = day.slates.title
             shape = title_BS.shape
             there = title_BS != EMPTY
-            engaged_BS = np.isin(self._keys(np.arange(shape[0])[:, None], title_BS), self.played(number))
+            engaged_BS = self._engaged(number)
             device_BS = np.broadcast_to(np.array(DEVICES)[day.sessions.device][:, None], shape)
             place_BS = np.broadcast_to(np.arange(1, shape[1] + 1), shape)
             parts.append({"position": place_BS[there], "engaged": engaged_BS[there], "explored": day.slates.explored[there],
@@ -82,7 +82,7 @@ class Service:
         for number in days:
             title_BS, profile_B = self.days[number].slates.title, self.days[number].sessions.profile
             there_BS = title_BS != EMPTY
-            plays_S += (there_BS & np.isin(self._keys(np.arange(len(title_BS))[:, None], title_BS), self.played(number))).sum(0)
+            plays_S += (there_BS & self._engaged(number)).sum(0)
             for rows in np.array_split(np.arange(len(title_BS)), len(title_BS) // SESSIONS_AT_ONCE + 1):
                 shown = np.where(there_BS[rows], title_BS[rows], 0)
                 liking = self.world.liking(profile_B[rows], shown, number, self.last[number][profile_B[rows]])
@@ -90,6 +90,11 @@ class Service:
                 would_S += (there_BS[rows] * behaviour._sigmoid(1.25 * liking - 5.4)).sum(0)
         rate_S = plays_S / np.maximum(would_S, 1e-9)
         return rate_S / rate_S[0]
+
+    def _engaged(self, number: int) -> np.ndarray:
+        """(B,S) the session played the title of that slot."""
+        title_BS = self.days[number].slates.title
+        return np.isin(self._keys(np.arange(len(title_BS))[:, None], title_BS), self.played(number))
 
     def played(self, number: int) -> np.ndarray:
         """Keys session * T + title of that day's plays from a slate."""

@@ -7,10 +7,7 @@ from typing import Any
 import httpx
 
 from contracts.errors import MarqueeError
-from contracts.settings import Settings
-
-ANSWER_SECONDS = 120
-"""Beside a night that uses every core, Airflow takes half a minute for a request now and then."""
+from contracts.settings import AIRFLOW_SECONDS, Settings
 
 LIMIT = 100
 """Airflow's largest page."""
@@ -20,7 +17,7 @@ LIMIT = 100
 def session(settings: Settings) -> Iterator[httpx.Client]:
     """A signed-in client; MarqueeError where Airflow does not answer, denies, or answers in another form than agreed."""
     try:
-        with httpx.Client(base_url=settings.airflow_address(), timeout=ANSWER_SECONDS) as airflow:
+        with httpx.Client(base_url=settings.airflow_address(), timeout=AIRFLOW_SECONDS) as airflow:
             airflow.headers["Authorization"] = f"Bearer {_token(settings, airflow)}"
             yield airflow
     except httpx.HTTPError as error:
