@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
+import torch
 
 from bench.retrieval.data import TRAIN, Dataset
 from contracts.errors import UsageError
@@ -38,6 +39,12 @@ def quick(data: Dataset, ordered: bool, seed: int) -> TowersConfig:
     return TowersConfig(**config | {"epochs": max(config["epochs"] // 4, 1)})
 
 
+def _precision() -> str:
+    """bfloat16 where this machine multiplies it: nobody rebuilds a result's bytes elsewhere."""
+    able = torch.cpu.get_capabilities()
+    return "bfloat16" if able.get("avx512_bf16") or able.get("amx_bf16") else "auto"
+
+
 def _layers(data: Dataset) -> int:
     return 2 if np.sum(data.role == TRAIN) >= LAYERS_FROM_LABELS else 1
 
@@ -49,7 +56,7 @@ def _sized(data: Dataset, ordered: bool, seed: int, **more) -> TowersConfig:
     return TowersConfig(
         seed=seed, ordered=ordered, history_length=length, epochs=int(np.clip(LABELS_TO_SEE // labels, *EPOCHS)),
         id_masking=0.3 if data.has_content else 0.0,  # without content a title is nothing but its id
-        recall_at=10, **more,
+        precision=_precision(), recall_at=10, **more,
     )
 
 

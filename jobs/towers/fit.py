@@ -3,7 +3,6 @@
 Shape suffixes as in model.py; T titles that train (those with an id embedding), A all titles of the catalogue.
 """
 
-import copy
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from jobs.towers.dataset import (
 )
 from jobs.towers.losses import full_softmax, sampled_softmax
 from jobs.towers.model import Towers
+from jobs.towers.progress import Checkpoint, Epoch, Progress
 from jobs.towers.start import spectral
 
 GRADIENT_NORM = 1.0
@@ -64,14 +64,6 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """One point of the curve; recall is None where nothing was held out."""
-
-    loss: float
-    recall: float | None
-
-
-@dataclass(frozen=True)
 class Fitted:
     towers: Towers
     id_titles: list[str]
@@ -89,6 +81,13 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def low_precision(config: TowersConfig, device: torch.device) -> bool:
+    """Whether products are made in bfloat16 (mixed precision: weights, sums and exponentials stay float32)."""
+    if config.precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return config.precision == "bfloat16"
+
+
 def make_deterministic(seed: int, threads: int) -> None:
     """Fixes what makes two runs differ: seeds, thread count, kernels."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -104,6 +103,7 @@ class Trainer:
     def __init__(self, data: TrainingData, config: TowersConfig, device: torch.device, threads: int) -> None:
         make_deterministic(config.seed, threads)
         self.data, self.config, self.device = data, config, device
+        self.given = data.plays  # in the order that they came in
         id_index_A = data.id_index(config.min_plays_for_id)
         self.rows_T = np.flatnonzero(id_index_A)
         self.windows = self._windows(data.trains_E, id_index_A > 0)
@@ -126,6 +126,7 @@ class Trainer:
         if config.start == "spectral":
             self._start()
         self.towers.to(device)
+        self.low_precision = low_precision(config, device)
         self.random = np.random.default_rng(config.seed)
 
     def _start(self) -> None:
@@ -154,38 +155,58 @@ class Trainer:
                        np.append(0, np.cumsum(counts[keep])), windows.position[labels], windows.target[labels],
                        windows.context_row[labels])
 
-    def run(self, watch: Callable[[Iterable, str], Iterable] = lambda steps, _: steps) -> Fitted:
+    def run(
+        self, watch: Callable[[Iterable, str], Iterable] = lambda steps, _: steps, checkpoint: Checkpoint | None = None
+    ) -> Fitted:
         """Trains for the configured epochs, or until `patience` of them brought nothing better, and keeps the one with the best
-        recall on the holdout (the last, without)."""
-        plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
-        total = max(self.config.epochs * len(plan), 1)
+        recall on the holdout (the last, without). From a checkpoint it goes on, to the weights that come without a break."""
         dense, optimisers = self._optimisers()
-        warm_up = min(self.config.warm_up_steps, max(total // 10, 1))
-        schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, warm_up, total)) for optimiser in optimisers]
-        curve: list[Epoch] = []
-        best, best_weights = 0, None
-        for epoch in range(self.config.epochs):
-            if not self.config.ordered:
-                self._draw_an_order()
-            losses = []
-            for chosen in watch(plan, f"epoch {epoch + 1}/{self.config.epochs}"):
-                loss = self.loss(make_batch(self.data.plays, self.windows, chosen))
-                self.towers.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(dense, GRADIENT_NORM)
-                for stepping in (*optimisers, *schedules):
-                    stepping.step()
-                losses.append(loss.detach())
-            curve.append(Epoch(float(torch.stack(losses).mean()), self.recall()))
-            if best_weights is None or (curve[-1].recall or 0.0) >= (curve[best].recall or 0.0):
-                best, best_weights = epoch, copy.deepcopy(self.towers.state_dict())
-            elif self.config.patience and epoch - best >= self.config.patience:
-                break
-            plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
-        if best_weights is not None:
-            self.towers.load_state_dict(best_weights)
-        return Fitted(self.towers.eval(), [self.data.title_ids[row] for row in self.rows_T], curve, best,
+        so_far = self._resumed(checkpoint, optimisers)
+        while not so_far.over(self.config):
+            loss = self._epoch(so_far, dense, optimisers, watch)
+            so_far.add(Epoch(loss, self.recall()), self.towers)
+            if checkpoint:
+                checkpoint.save({**so_far.plain(), "weights": self.towers.state_dict(), "moments": [o.state_dict() for o in optimisers]})
+        if so_far.best_weights is not None:
+            self.towers.load_state_dict(so_far.best_weights)
+        return Fitted(self.towers.eval(), [self.data.title_ids[row] for row in self.rows_T], so_far.curve, so_far.best,
                       self.windows.labels, self.validation.labels, self.popularity_recall())
+
+    def _resumed(self, checkpoint: Checkpoint | None, optimisers: list[torch.optim.Optimizer]) -> Progress:
+        state = checkpoint.load() if checkpoint else None
+        if state is None:
+            return Progress()
+        self.towers.load_state_dict(state["weights"])
+        for optimiser, moments in zip(optimisers, state["moments"], strict=True):
+            optimiser.load_state_dict(moments)
+        return Progress.of(state)
+
+    def _epoch(
+        self, so_far: Progress, dense: list[Tensor], optimisers: list[torch.optim.Optimizer], watch: Callable[[Iterable, str], Iterable]
+    ) -> float:
+        """Mean loss of one pass over the labels. What is drawn in it depends on its number alone."""
+        number = len(so_far.curve)
+        self.random = np.random.default_rng((self.config.seed, number))
+        torch.manual_seed(int(self.random.integers(2**63)))
+        if not self.config.ordered:
+            self._draw_an_order()
+        plan = plan_batches(self.windows, self.config.tokens_per_batch, self.random)
+        so_far.planned = so_far.planned or max(self.config.epochs * len(plan), 1)
+        warm_up = min(self.config.warm_up_steps, max(so_far.planned // 10, 1))
+        losses = []
+        for chosen in watch(plan, f"epoch {number + 1}/{self.config.epochs}"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision):
+                loss = self.loss(make_batch(self.data.plays, self.windows, chosen))
+            self.towers.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(dense, GRADIENT_NORM)
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = self.config.learning_rate * _rate(so_far.steps, warm_up, so_far.planned)
+                optimiser.step()
+            so_far.steps += 1
+            losses.append(loss.detach())
+        return float(torch.stack(losses).mean())
 
     def _optimisers(self) -> tuple[list[Tensor], list[torch.optim.Optimizer]]:
         """The parameters with dense gradients, and what moves them and the sparse ones (the moments of an id stand still
@@ -198,7 +219,7 @@ class Trainer:
 
     def _draw_an_order(self) -> None:
         """Each profile's plays to learn from change places, so that every label is predicted from another part of them."""
-        plays, mine = self.data.plays, np.flatnonzero(self.data.trains_E)
+        plays, mine = self.given, np.flatnonzero(self.data.trains_E)
         order = np.lexsort((self.random.random(len(mine)), plays.profile[mine]))
         title = plays.title.copy()
         title[mine] = plays.title[mine[order]]

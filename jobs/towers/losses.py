@@ -17,6 +17,12 @@ def _chunks(rows: int, columns: int, device: torch.device) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
+def _product_type(like: Tensor) -> torch.dtype:
+    """What matrices are multiplied in: autocast's type where it is on. Sums and exponentials keep the tensors' own."""
+    device = like.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else like.dtype
+
+
 class _Softmax(torch.autograd.Function):
     """Mean cross-entropy in chunks of rows, with the gradients made in the same pass: logits are never kept."""
 
@@ -24,16 +30,17 @@ class _Softmax(torch.autograd.Function):
     def forward(ctx, query_ND, column_TD, own_N, temperature):
         scale = 1.0 / temperature
         grad_query, grad_column = torch.empty_like(query_ND), torch.zeros_like(column_TD)
-        loss = query_ND.new_zeros(())
+        loss, low = query_ND.new_zeros(()), _product_type(query_ND)
+        column = column_TD.to(low)
         for chunk in _chunks(len(query_ND), len(column_TD), query_ND.device):
             query, own = query_ND[chunk], own_N[chunk, None]
-            logits = (query * scale) @ column_TD.T
+            logits = ((query * scale).to(low) @ column.T).to(query.dtype)
             log_p = torch.log_softmax(logits, dim=1)
             loss -= log_p.gather(1, own).sum()
             error = log_p.exp_()
-            error.scatter_(1, own, error.gather(1, own) - 1.0)
-            grad_query[chunk] = error @ column_TD
-            grad_column += error.T @ query
+            error = error.scatter_(1, own, error.gather(1, own) - 1.0).to(low)
+            grad_query[chunk] = error @ column
+            grad_column += error.T @ query.to(low)
         factor = scale / len(query_ND)
         ctx.save_for_backward(grad_query * factor, grad_column * factor)
         return loss / len(query_ND)
@@ -51,11 +58,12 @@ class _CorrectedSoftmax(torch.autograd.Function):
     def forward(ctx, query_ND, own_ND, column_MD, own_title_N, title_M, log_expected_M, temperature):
         scale = 1.0 / temperature
         grad_query, grad_own, grad_column = torch.empty_like(query_ND), torch.empty_like(own_ND), torch.zeros_like(column_MD)
-        loss = query_ND.new_zeros(())
+        loss, low = query_ND.new_zeros(()), _product_type(query_ND)
+        column = column_MD.to(low)
         for chunk in _chunks(len(query_ND), len(column_MD), query_ND.device):
             query, own = query_ND[chunk], own_ND[chunk]
             positive_N1 = (query * own).sum(1, keepdim=True) * scale
-            logits = ((query * scale) @ column_MD.T).sub_(log_expected_M)
+            logits = ((query * scale).to(low) @ column.T).to(query.dtype).sub_(log_expected_M)
             logits.masked_fill_(title_M == own_title_N[chunk, None], float("-inf"))
             top_N1 = torch.maximum(logits.amax(1, keepdim=True), positive_N1)
             p_NM, p_N1 = logits.sub_(top_N1).exp_(), (positive_N1 - top_N1).exp_()
@@ -63,9 +71,10 @@ class _CorrectedSoftmax(torch.autograd.Function):
             loss -= (positive_N1 - top_N1 - total_N1.log()).sum()
             p_NM /= total_N1
             error_N1 = p_N1 / total_N1 - 1.0
-            grad_query[chunk] = p_NM @ column_MD + error_N1 * own
+            p_NM = p_NM.to(low)
+            grad_query[chunk] = p_NM @ column + error_N1 * own
             grad_own[chunk] = error_N1 * query
-            grad_column += p_NM.T @ query
+            grad_column += p_NM.T @ query.to(low)
         factor = scale / len(query_ND)
         ctx.save_for_backward(grad_query * factor, grad_own * factor, grad_column * factor)
         return loss / len(query_ND)

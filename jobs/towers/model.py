@@ -39,6 +39,22 @@ class ItemTower(nn.Module):
         return F.normalize(self.content(content_NF) + self.id(id_index_N), dim=-1)
 
 
+class Dropout(nn.Module):
+    """Dropout with a chance in 256ths, a drawn byte an element. On a CPU torch's own draws number after number on one
+    thread, which took a tenth of the training time (a sixth on two threads)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.hidden = round(256 * probability)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.hidden:
+            return x
+        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        keep = drawn.view(torch.uint8)[: x.numel()].view(x.shape) >= self.hidden
+        return x * keep * (256 / (256 - self.hidden))
+
+
 class Attention(nn.Module):
     """Written out, since fused kernels differ between devices and some are not deterministic. No dropout on the
     attention itself: drawing it cost a fifth of the training time."""
@@ -100,10 +116,10 @@ class Block(nn.Module):
         self.mix = MIXERS[config.query](config)
         self.norm_feed = nn.LayerNorm(config.dimension)
         self.feed = nn.Sequential(
-            nn.Linear(config.dimension, config.feed_forward), nn.GELU(), nn.Dropout(config.dropout),
+            nn.Linear(config.dimension, config.feed_forward), nn.GELU(), Dropout(config.dropout),
             nn.Linear(config.feed_forward, config.dimension),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BSD: Tensor, hidden_SS: Tensor) -> Tensor:
         x_BSD = x_BSD + self.dropout(self.mix(self.norm_mix(x_BSD), hidden_SS))
@@ -127,7 +143,7 @@ class QueryTower(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.context = nn.Linear(CONTEXT_WIDTH, d, bias=False)
         self.out = nn.Linear(d, d)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def states(self, vectors_BLD: Tensor, features_BLE: Tensor, profile_BP: Tensor) -> Tensor:
         """(B,S,D): the state after 0, 1, … L plays. Causal, so padding on the right changes nothing before it."""
@@ -143,7 +159,7 @@ class QueryTower(nn.Module):
 
     def query(self, state_ND: Tensor, context_NC: Tensor) -> Tensor:
         """(N,D), L2 norm 1."""
-        return F.normalize(self.out(state_ND + self.context(context_NC)), dim=-1)
+        return F.normalize(self.out(state_ND + self.context(context_NC)).float(), dim=-1)
 
     def forward(
         self, history_vectors: Tensor, history_features: Tensor, history_mask: Tensor, profile: Tensor, context: Tensor

@@ -25,6 +25,8 @@ from jobs.towers.config import TowersConfig
 from jobs.towers.dataset import MICROSECONDS, UNKNOWN_DEVICE, Plays, ProfileVersions
 
 MARKER = "towers.json"
+CHECKPOINT = "towers.pt"
+"""Beside the marker while a training runs; the release's id stands for data and code."""
 HOLDOUT_SHARES = 0.02, 0.2
 """At least and at most this share of the labels is held out, however empty the last block or short the history."""
 
@@ -53,13 +55,18 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
     require_free_disk(settings)
 
     from jobs.towers.export import export
-    from jobs.towers.fit import Trainer, choose_device
+    from jobs.towers.fit import Trainer, choose_device, low_precision
+    from jobs.towers.progress import Checkpoint
 
     data, encoder = training_data(settings, provenance, config)
     log.info("towers: %d plays of %d titles", len(data.plays), len(data.title_ids))
     device = choose_device(settings.device)
     begin = time.monotonic()
-    fitted = Trainer(data, config, device, settings.threads).run(_watch)
+    named = {"config": asdict(config), "device": device.type, "threads": settings.threads}
+    checkpoint = Checkpoint(marker.with_name(CHECKPOINT), digest(named))
+    if force:
+        checkpoint.done()
+    fitted = Trainer(data, config, device, settings.threads).run(_watch, checkpoint)
     trained = time.monotonic() - begin
     differences = export(fitted.towers, fitted.id_titles, config, folder, encoder)
     result = {
@@ -68,15 +75,16 @@ def run(settings: Settings, release_id: str, config: TowersConfig, force: bool =
         "epochs": config.epochs, "best_epoch": fitted.best + 1, "loss": fitted.curve[fitted.best].loss,
         "recall": fitted.curve[fitted.best].recall, "recall_at": config.recall_at,
         "popularity_recall": fitted.popularity_recall, "parity": differences, "device": device.type,
-        "training_seconds": round(trained, 1),
+        "precision": "bfloat16" if low_precision(config, device) else "float32", "training_seconds": round(trained, 1),
     }
     files = {name: file_entry(folder / name).sha256 for name in (QUERY_TOWER, ITEM_TOWER)}
     receipts.write(settings, release_id, "towers", (QUERY_TOWER, ITEM_TOWER))
     _write_marker(marker, {"config": digest(asdict(config)), "files": files, "result": result})
+    checkpoint.done()
     from jobs.towers.tracking import record
 
     result["mlflow_run"] = record(
-        settings, release_id, {**asdict(config), "device": device.type, "threads": settings.threads},
+        settings, release_id, {**asdict(config), "device": device.type, "precision": result["precision"], "threads": settings.threads},
         {"lake_tag": tag_name(provenance.tag.ds), "code": provenance.code}, [asdict(point) for point in fitted.curve],
         {"popularity_recall": fitted.popularity_recall, "best_epoch": fitted.best + 1, "training_seconds": trained},
         [folder / QUERY_TOWER, folder / ITEM_TOWER],

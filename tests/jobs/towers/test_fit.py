@@ -14,7 +14,8 @@ from contracts.settings import REPOSITORY
 from jobs.towers import export as exporting
 from jobs.towers.dataset import make_batch, plan_batches
 from jobs.towers.export import export
-from jobs.towers.fit import Trainer
+from jobs.towers.fit import Trainer, low_precision
+from jobs.towers.progress import Checkpoint
 from tests.jobs.towers.conftest import SMALL, made_up
 
 CPU = torch.device("cpu")
@@ -62,6 +63,54 @@ def test_equal_seeds_give_equal_bytes_without_machine_paths(data, fitted, export
     assert sorted(f.name for f in exported.iterdir()) == sorted((ITEM_TOWER, QUERY_TOWER))
     other_seed = Trainer(data, replace(SMALL, seed=8, epochs=1), CPU, 1).run()
     assert other_seed.curve[0] != fitted.curve[0]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.2}, {"ordered": False}, {"loss": "sampled", "uniform_negatives": 16}])
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(data, tmp_path, monkeypatch, changes):
+    config = replace(SMALL, **changes)
+    whole = Trainer(data, config, CPU, 1).run()
+    checkpoint = Checkpoint(tmp_path / "work" / "towers.pt", "this run")
+    seen = []
+
+    def killed_in_epoch_three(steps, what):
+        seen.append(what)
+        for number, step in enumerate(steps):
+            if len(seen) == 3 and number == 1:
+                raise Killed
+            yield step
+
+    with pytest.raises(Killed):
+        Trainer(data, config, CPU, 1).run(killed_in_epoch_three, checkpoint)
+    assert Checkpoint(checkpoint.path, "another run").load() is None
+    resumed = Trainer(data, config, CPU, 1).run(killed_in_epoch_three, checkpoint)
+    assert [what.split()[1] for what in seen] == ["1/4", "2/4", "3/4", "3/4", "4/4"]
+    assert resumed.curve == whole.curve
+    for name, weight in whole.towers.state_dict().items():
+        assert torch.equal(weight, resumed.towers.state_dict()[name]), name
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
+    assert checkpoint.load() is None
+
+
+@pytest.mark.parametrize("loss", ["full", "sampled"])
+def test_mixed_precision_learns_as_much_and_repeats_itself(data, loss):
+    config = replace(SMALL, loss=loss, uniform_negatives=16, precision="bfloat16")
+    plain, mixed, again = (Trainer(data, replace(config, precision=p), CPU, 1).run() for p in ("float32", "bfloat16", "bfloat16"))
+    assert mixed.curve == again.curve
+    assert mixed.curve != plain.curve
+    assert mixed.curve[-1].loss == pytest.approx(plain.curve[-1].loss, rel=0.03)
+    assert mixed.curve[mixed.best].recall > 2 * mixed.popularity_recall
+    assert all(weight.dtype == torch.float32 for weight in mixed.towers.parameters())
+
+
+def test_a_cpu_multiplies_in_float32_unless_told_otherwise():
+    assert not low_precision(SMALL, CPU)
+    assert low_precision(replace(SMALL, precision="bfloat16"), CPU)
+    with pytest.raises(UsageError, match="precision 'half'"):
+        replace(SMALL, precision="half")
 
 
 def test_the_exported_item_tower_knows_its_titles_and_embeds_any_number(fitted, exported, data):

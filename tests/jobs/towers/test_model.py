@@ -9,7 +9,7 @@ import torch
 from contracts.content import CONTENT_WIDTH, Content, content_features
 from contracts.query import CONTEXT_WIDTH, EVENT_WIDTH, PROFILE_WIDTH
 from jobs.towers.export import query_examples
-from jobs.towers.model import Pooling, Towers
+from jobs.towers.model import Dropout, Pooling, Towers
 from tests.jobs.towers.conftest import SMALL
 
 
@@ -118,3 +118,15 @@ def test_the_order_of_earlier_plays_matters_except_in_sets(query, ordered):
     turned = [3, 1, 4, 0, 2, 5]
     before, after = made.states(vectors, features, profile), made.states(vectors[:, turned], features[:, turned], profile)
     assert torch.allclose(before[:, -1], after[:, -1], atol=1e-5) is not ordered
+
+
+def test_dropout_hides_its_share_and_keeps_the_mean():
+    torch.manual_seed(1)
+    ones, dropout = torch.ones(301, 997), Dropout(0.2)
+    dropped = dropout(ones)
+    hidden = (dropped == 0).float()
+    assert hidden.mean() == pytest.approx(51 / 256, abs=0.003)
+    assert dropped.mean() == pytest.approx(1.0, abs=0.004)
+    assert torch.corrcoef(torch.stack([hidden[:, :-1].flatten(), hidden[:, 1:].flatten()]))[0, 1].abs() < 0.01
+    assert not torch.equal(dropout(ones), dropped)
+    assert torch.equal(dropout.eval()(ones), ones)
