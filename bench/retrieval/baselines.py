@@ -16,15 +16,17 @@ from bench.retrieval.requests import Requests
 from contracts.neighbours import COWATCH_EVENTS, HALF_LIFE_EVENTS, NEWEST_EVENTS
 from jobs.index.config import IndexConfig
 from jobs.index.cowatch import cowatch as ease
+from jobs.index.cowatch import products
 from jobs.index.transitions import transitions
 
 REACH, PER_TITLE = 5, 100
 COWATCH_TITLES, COWATCH_PER_TITLE = 16_000, 1000
 """More than a release holds: in sets of long histories the product's 200 a title lose half a percent of NDCG@10."""
-REGULARIZATIONS = 30.0, 100.0, 300.0, 1000.0
+REGULARIZATIONS, DROPOUTS = (30.0, 100.0, 300.0, 1000.0), (0.0, 0.33)
 TITLES_TO_CHOOSE_BY = 4000
-"""Regularisation is chosen by the most played titles: seconds, where all of them take minutes."""
-PRODUCTS_AT_ONCE = 20_000_000
+"""Regularisation and dropout are chosen by the most played titles: seconds, where all of them take minutes."""
+KNN_SHRINKAGE = 10.0
+"""Profiles beside those that two titles share: a pair that one profile played is no certainty."""
 EVERYTHING = np.iinfo(np.int64).max
 
 
@@ -52,19 +54,24 @@ def cowatch(data: Dataset, requests: Requests, table_TT: csr_matrix, ordered: bo
 def cowatch_table(data: Dataset, learns_E: np.ndarray, config: IndexConfig) -> csr_matrix:
     """(T,T) of EASE."""
     mine = np.flatnonzero(learns_E)
-    return _table(data, ease(data.profile[mine], data.title[mine], config.cowatch_titles, config.cowatch_per_title,
-                             config.cowatch_regularization))
+    return _table(data, ease(data.profile[mine], data.title[mine], config))
 
 
 def cowatch_config(data: Dataset, valid: Requests, ordered: bool) -> IndexConfig:
-    """The product's, with the regularisation that validation likes best."""
+    """The product's, with the regularisation and the dropout that validation likes best, and where one matrix leaves out a part
+    of the plays, that matrix or each title from its nearest alone, whichever validation likes."""
     config = replace(IndexConfig(), cowatch_titles=COWATCH_TITLES, cowatch_per_title=COWATCH_PER_TITLE)
+    tried = [replace(config, cowatch_regularization=regularization, cowatch_dropout=dropout)
+             for dropout in DROPOUTS for regularization in REGULARIZATIONS]
 
-    def worth(regularization: float) -> float:
-        tried = replace(config, cowatch_titles=TITLES_TO_CHOOSE_BY, cowatch_regularization=regularization)
-        return quality(valid, cowatch(data, valid, cowatch_table(data, valid.learns, tried), ordered))
+    def worth(config: IndexConfig) -> float:
+        return quality(valid, cowatch(data, valid, cowatch_table(data, valid.learns, config), ordered))
 
-    return replace(config, cowatch_regularization=max(REGULARIZATIONS, key=worth))
+    chosen = max(tried, key=lambda config: worth(replace(config, cowatch_titles=TITLES_TO_CHOOSE_BY, cowatch_share=0.0)))
+    plays_T = np.sort(np.bincount(learnt_matrix(data, valid.learns).indices))
+    if plays_T[-COWATCH_TITLES:].sum() >= chosen.cowatch_share * plays_T.sum():
+        return chosen
+    return max((chosen, replace(chosen, cowatch_share=0.0)), key=worth)
 
 
 def followers(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
@@ -74,15 +81,16 @@ def followers(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
 
 
 def cosine(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
-    """(T,T) cosine of two titles' sets of profiles, the largest of each (item-based kNN; Sarwar et al., WWW 2001)."""
-    unit_PT = learnt_matrix(data, learns_E)
-    unit_PT.data = 1.0 / np.sqrt(np.bincount(unit_PT.indices, minlength=unit_PT.shape[1]))[unit_PT.indices]
-    plays_P = np.diff(unit_PT.indptr)
-    unit_TP = unit_PT.T.tocsr()
-    work_T = np.cumsum(unit_TP.astype(bool) @ plays_P)  # multiplications up to each title
-    cuts = np.unique(np.searchsorted(work_T, np.arange(0, work_T[-1], PRODUCTS_AT_ONCE), side="right"))
-    parts = [_largest(unit_TP[a:b] @ unit_PT, a) for a, b in zip([0, *cuts], [*cuts, len(work_T)]) if b > a]
-    return vstack(parts, format="csr", dtype=np.float32)
+    """(T,T) cosine of two titles' sets of profiles, shrunk, the largest of each (item-based kNN; Sarwar et al., WWW 2001)."""
+    sets_PT = learnt_matrix(data, learns_E)
+    norm_T = np.sqrt(np.bincount(sets_PT.indices, minlength=sets_PT.shape[1]))
+
+    def cosines(first: int, shared_BT: csr_matrix) -> csr_matrix:
+        source = first + np.repeat(np.arange(shared_BT.shape[0]), np.diff(shared_BT.indptr))
+        shared_BT.data /= norm_T[source] * norm_T[shared_BT.indices] + KNN_SHRINKAGE
+        return _largest(shared_BT, first)
+
+    return vstack([cosines(*rows) for rows in products(sets_PT.T.tocsr(), sets_PT)], format="csr", dtype=np.float32)
 
 
 def _sequential(data: Dataset, requests: Requests, table_TT: csr_matrix) -> Scores:

@@ -149,7 +149,7 @@ def neighbour_tables(plays: pa.Table, split: TimeSplit, config: IndexConfig) -> 
     _, profile_E = _coded(plays["profile_id"])
     following = transitions(profile_E, title_E, _age_days(plays, split), config.transition_reach, config.transitions_per_title,
                             config.transition_half_life_days, config.transition_shrinkage)
-    together = cowatch(profile_E, title_E, config.cowatch_titles, config.cowatch_per_title, config.cowatch_regularization)
+    together = cowatch(profile_E, title_E, config)
     return _neighbours(names, *following), _neighbours(names, *together)
 
 

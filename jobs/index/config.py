@@ -15,9 +15,13 @@ class IndexConfig:
     transition_shrinkage: float = 20.0
 
     # what the same profiles watch (EASE)
-    cowatch_titles: int = 8000  # played by most profiles; the matrix is dense
+    cowatch_titles: int = 8000  # played by most profiles, modelled together: the matrix is dense
+    cowatch_share: float = 0.95  # of the plays that they must have; else each title is modelled from its nearest alone
+    cowatch_nearest: int = 200
+    cowatch_nearest_titles: int = 100_000
     cowatch_per_title: int = 200
     cowatch_regularization: float = 300.0
+    cowatch_dropout: float = 0.0
 
     # popularity by market and cohort
     fallback_half_life_days: float = 7.0

@@ -217,7 +217,7 @@ def test_a_split_that_leaves_nothing_to_learn_from_is_said(tmp_path):
 
 @pytest.mark.parametrize("at_once", [7, 10**9])
 def test_titles_are_alike_by_the_cosine_of_their_profiles(tmp_path, monkeypatch, at_once):
-    monkeypatch.setattr(baselines, "PRODUCTS_AT_ONCE", at_once)
+    monkeypatch.setattr("jobs.index.cowatch.PRODUCTS_AT_ONCE", at_once)
     monkeypatch.setattr(baselines, "PER_TITLE", 3)
     random = np.random.default_rng(0)
     columns = {"profile_id": random.integers(30, size=200), "title_id": random.integers(12, size=200), "ts": np.arange(200)}
@@ -225,8 +225,8 @@ def test_titles_are_alike_by_the_cosine_of_their_profiles(tmp_path, monkeypatch,
     learns_E = data.role == TRAIN
     sets_PT = np.zeros((len(data.profile_ids), len(data.title_ids)))
     sets_PT[data.profile[learns_E], data.title[learns_E]] = 1.0
-    length_T = np.maximum(np.linalg.norm(sets_PT, axis=0), 1e-9)
-    cosine_TT = sets_PT.T @ sets_PT / np.outer(length_T, length_T)
+    length_T = np.linalg.norm(sets_PT, axis=0)
+    cosine_TT = sets_PT.T @ sets_PT / (np.outer(length_T, length_T) + baselines.KNN_SHRINKAGE)
     np.fill_diagonal(cosine_TT, 0.0)
     found_TT = baselines.cosine(data, learns_E).toarray()
     assert found_TT[found_TT > 0] == pytest.approx(cosine_TT[found_TT > 0], abs=1e-6)
@@ -256,3 +256,21 @@ def test_each_system_is_asked_once_for_all_weightings(tmp_path):
     assert sorted(asked) == ["knn", "towers"]
     assert both == pytest.approx(2 * one)
     assert twice == pytest.approx(2 * one)
+
+
+@pytest.mark.parametrize(("asked", "share"), [("rare", 0.95), ("common", 0.0)])
+def test_validation_says_how_a_catalogue_beyond_one_matrix_is_modelled(tmp_path, monkeypatch, asked, share):
+    """Rare titles come in pairs, of which a matrix of the common ones says nothing; for common ones rare ones are noise."""
+    random = np.random.default_rng(2)
+    first = np.arange(400) % 40
+    common = np.argsort(random.random((400, 8)) + 2 * ((first[:, None] >> np.arange(8) % 3) & 1), axis=1)[:, :3]
+    title = np.concatenate([first[:, None], 40 + first[:, None], 100 + common], axis=1)
+    role = np.full(title.shape, "train", dtype=object)
+    role[200:, 1 if asked == "rare" else 4] = "valid"
+    role[:, 3] = "test"
+    columns = {"profile_id": np.repeat(np.arange(400), 5), "title_id": title.ravel(), "ts": np.tile(np.arange(5), 400), "role": list(role.ravel())}
+    data = dataset.load(written(tmp_path, columns), None, None, "roles")
+    monkeypatch.setattr(baselines, "COWATCH_TITLES", 8)
+    assert baselines.cowatch_config(data, requests_of(data, VALID, "train"), ordered=False).cowatch_share == share
+    monkeypatch.setattr(baselines, "COWATCH_TITLES", 88)
+    assert baselines.cowatch_config(data, requests_of(data, VALID, "train"), ordered=False).cowatch_share == 0.95
