@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--share", type=float, default=0.05, help="of the titles that is held out")
     made.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2], help="one split each")
     made.add_argument("--text-encoder", default=TowersConfig.text_encoder, help="of titles' texts: tf-idf svd, hashed words, …")
-    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--threads", type=int, default=arguments.cores(), help="all cores unless told otherwise")
     made.add_argument("--out", type=Path, required=True)
     return made
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,15 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
     made.add_argument("--unordered", action="store_true", help="the order means nothing: places, recency and last title are off")
     made.add_argument("--fit", choices=("train", "train+valid"), default="train", help="whether the final model learns from validation rows")
     made.add_argument("--seed", type=int, default=7)
-    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--threads", type=int, default=cores(), help="all cores unless told otherwise; equal threads give equal results")
     made.add_argument("--k", type=_cut_offs, default=[10, 20, 50, 200], help="10 is always among them")
     made.add_argument("--out", type=Path, required=True)
     return made
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cut_offs(text: str) -> list[int]:

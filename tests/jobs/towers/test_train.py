@@ -72,6 +72,28 @@ def test_a_rerun_finds_its_work_and_a_forced_one_makes_equal_bytes(home, result)
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 
+def test_a_killed_training_goes_on_to_the_same_bytes(home, result, monkeypatch):
+    folder, checkpoint = home.releases / RELEASE, home.work / RELEASE / train.CHECKPOINT
+    before = {name: (folder / name).read_bytes() for name in (QUERY_TOWER, ITEM_TOWER)}
+    (folder / ITEM_TOWER).unlink()
+    begun = []
+
+    def watch(steps, what):
+        begun.append(what)
+        if begun == ["epoch 1/6", "epoch 2/6", "epoch 3/6"]:
+            raise KeyboardInterrupt
+        return steps
+
+    monkeypatch.setattr(train, "_watch", watch)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(home, RELEASE, CONFIG)
+    assert checkpoint.is_file()
+    train.run(home, RELEASE, CONFIG)
+    assert begun[3:] == ["epoch 3/6", "epoch 4/6", "epoch 5/6", "epoch 6/6"]
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert not checkpoint.exists()
+
+
 def test_another_configuration_does_not_pass_for_this_one(home, result):
     marker = home.work / RELEASE / train.MARKER
     assert train._finished(marker, home.releases / RELEASE, CONFIG)
