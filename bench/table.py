@@ -52,12 +52,13 @@ def _of_peers(data: str, result: dict) -> Iterator[Row]:
 
 
 def _of_product(data: str, result: dict) -> Iterator[Row]:
-    """The model, and in the funnel's result retrieval order and blend beside it."""
+    """What ships (towers blended as validation says, or the funnel), and its parts beside it."""
     said, seconds = result["configuration"], result["cpu_seconds"]
     minutes, gib = sum(s for phase, s in seconds.items() if phase.startswith("train")) / 60, result["peak_memory_mib"] / 1024
     recipe = f"recipe `{said['recipe']}`" + (", learnt from validation too" if said["fit"] == "train+valid" else "")
     if "ranker" not in said:
-        yield Row(data, f"**Marquee: {result['model']['kind']}**, {recipe}", result["test"], minutes, gib)
+        yield Row(data, f"**Marquee: retrieval**, {recipe}", result["test"], minutes, gib)
+        yield Row(data, f"the towers alone, {recipe}", result["beside"]["towers"]["test"], minutes, gib)
         return
     yield Row(data, f"**Marquee: the funnel**, {recipe}", result["test"], minutes, gib)
     for kind, name in (("retrieval", "retrieval order"), ("blend", "blend"), ("lambdamart", "LambdaMART")):

@@ -21,15 +21,17 @@ def result(ndcg, **more):
 
 
 def test_seeds_become_one_row_with_mean_and_spread_and_the_best_stands_last(tmp_path):
-    (tmp_path / "set.retrieval.1.json").write_text(json.dumps(result(0.10)))
-    (tmp_path / "set.retrieval.2.json").write_text(json.dumps(result(0.14)))
+    for seed, ndcg in ((1, 0.10), (2, 0.14)):
+        alone = {"towers": {"test": {"hr@10": 0.1, "ndcg@10": ndcg - 0.05}}}
+        (tmp_path / f"set.retrieval.{seed}.json").write_text(json.dumps(result(ndcg, beside=alone)))
     peer = {"test": {"hr@10": 0.2, "ndcg@10": 0.2}, "cpu_seconds": {"train": 30.0}, "peak_memory_mib": 512}
     (tmp_path / "set.peers.1.json").write_text(json.dumps({"peers": {"ease": peer, "als": {"not_run": "why"}}}))
     lines = table.rendered(table.rows(tmp_path)).splitlines()
     assert lines[0].startswith("| set | seeds | HR@10 | NDCG@10")
-    assert lines[2] == "| **Marquee: towers**, recipe `quick` | 2 | .300 ± .000 | .120 ± .028 | .700 ± .000 | .500 ± .000 | 1.0 | 1.0 |"
-    assert lines[3] == "| ease | 1 | .200 | .200 |  |  | 0.5 | 0.5 |"
-    assert len(lines) == 4
+    assert lines[2].startswith("| the towers alone, recipe `quick` | 2 | .100 ± .000 | .070 ± .028 |")
+    assert lines[3] == "| **Marquee: retrieval**, recipe `quick` | 2 | .300 ± .000 | .120 ± .028 | .700 ± .000 | .500 ± .000 | 1.0 | 1.0 |"
+    assert lines[4] == "| ease | 1 | .200 | .200 |  |  | 0.5 | 0.5 |"
+    assert len(lines) == 5
 
 
 def test_the_funnel_shows_retrieval_order_and_blend_beside(tmp_path):
