@@ -2,12 +2,14 @@
 product's, and one that does need one shows what its absence looks like.
 """
 
+import json
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bench.peers import __main__ as peers
 from bench.peers import environment, one
 from bench.peers.__main__ import parser, run
 from bench.peers.models import DENSE_TITLES, Candidate, ease, histories, learnt_matrix, too_many_titles
@@ -57,9 +59,32 @@ def test_test_rows_choose_nothing(tmp_path):
     assert one_way["test"] != other_way["test"]
 
 
+@pytest.mark.usefixtures("in_the_products_environment")
+def test_a_run_that_was_stopped_goes_on_with_the_peers_that_are_left(tmp_path, monkeypatch):
+    path = written(tmp_path, chains())
+    first = run(options(path, "--peers", "ease"))
+    ran = []
+
+    def counted(interpreter, name, options, really=peers._one):
+        ran.append(name)
+        return really(interpreter, name, options)
+
+    monkeypatch.setattr(peers, "_one", counted)
+    both = run(options(path, "--peers", "sequential-knn,ease"))
+    assert ran == ["sequential-knn"]
+    assert list(both["peers"]) == ["ease", "sequential-knn"]
+    assert both["peers"]["ease"] == first["peers"]["ease"]
+    assert json.loads(path.with_suffix(".json").read_text()) == both
+    run(options(path, "--peers", "ease", "--seed", "8"))
+    run(options(written(tmp_path, {**chains(), "title_id": chains()["title_id"] + 1}), "--peers", "ease", "--seed", "8"))
+    assert ran == ["sequential-knn", "ease", "ease"]
+
+
 def test_wrong_use_is_said(tmp_path):
     with pytest.raises(UsageError, match="--peers nobody: there are item-knn"):
         run(options(written(tmp_path, chains()), "--peers", "nobody"))
+    with pytest.raises(UsageError, match="nothing.parquet: no such file"):
+        run(options(tmp_path / "nothing.parquet"))
 
 
 @pytest.mark.usefixtures("in_the_products_environment")
