@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> dict:
     return {
         "test": test_figures["model"], "valid": valid_figures["model"],
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures if name != "model"},
-        "model": {"kind": _kind(weights, ordered), "weights": weights, "cowatch": {"regularization": beside_config.cowatch_regularization, "dropout": beside_config.cowatch_dropout, "share": beside_config.cowatch_share},
+        "model": {"kind": _kind(weights, ordered), "weights": weights,
+                  "cowatch": {name: getattr(beside_config, f"cowatch_{name}") for name in ("regularization", "dropout", "share")},
                   f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1, "curve": [asdict(point) for point in fitted.curve]},
         "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": ordered, "recipe": options.recipe,
