@@ -17,6 +17,7 @@ from contracts.neighbours import COWATCH_EVENTS, HALF_LIFE_EVENTS, NEWEST_EVENTS
 from jobs.index.config import IndexConfig
 from jobs.index.cowatch import cowatch as ease
 from jobs.index.cowatch import products
+from jobs.index.tables import strongest
 from jobs.index.transitions import transitions
 
 REACH, PER_TITLE = 5, 100
@@ -131,13 +132,11 @@ def learnt_matrix(data: Dataset, learns_E: np.ndarray) -> csr_matrix:
 
 def _largest(rows_BT: csr_matrix, first: int) -> csr_matrix:
     """The PER_TITLE largest of each row, without the title itself; row i is title `first + i`."""
-    rows_BT.sort_indices()  # of equal ones the earlier title stays
-    source = first + np.repeat(np.arange(rows_BT.shape[0]), np.diff(rows_BT.indptr))
-    order = np.lexsort((-rows_BT.data, source))
-    order = order[source[order] != rows_BT.indices[order]]
-    kept = source[order]
-    order = order[np.arange(len(kept)) - np.searchsorted(kept, kept) < PER_TITLE]
-    return csr_matrix((rows_BT.data[order], (source[order] - first, rows_BT.indices[order])), rows_BT.shape)
+    source = np.repeat(np.arange(rows_BT.shape[0]), np.diff(rows_BT.indptr))
+    others = source + first != rows_BT.indices
+    source, target, value = source[others], rows_BT.indices[others], rows_BT.data[others]
+    kept = strongest(source, target, value, PER_TITLE)
+    return csr_matrix((value[kept], (source[kept], target[kept])), rows_BT.shape)
 
 
 def _table(data: Dataset, found: tuple[np.ndarray, np.ndarray, np.ndarray]) -> csr_matrix:

@@ -11,6 +11,7 @@ from scipy.linalg import lapack, solve
 from scipy.sparse import csr_matrix
 
 from jobs.index.config import IndexConfig
+from jobs.index.tables import strongest
 
 DECIMALS = 6
 """Of a weight: arithmetic of other processors ends in the same bytes."""
@@ -35,7 +36,9 @@ def cowatch(profile_E: np.ndarray, title_E: np.ndarray, config: IndexConfig) -> 
         found = _strongest(_ease(matrix_PM, config.cowatch_regularization, config.cowatch_dropout), config.cowatch_per_title)
     else:
         matrix_PM, modelled_M = _most_played(watched, config.cowatch_nearest_titles)
-        found = _strongest_of(*_regressions(matrix_PM, config), config.cowatch_per_title)
+        source, target, weight = _regressions(matrix_PM, config)
+        kept = strongest(source, target, np.abs(weight), config.cowatch_per_title)
+        found = _rows(source[kept], target[kept], weight[kept])
     source, target, weight = found
     return modelled_M[source], modelled_M[target], weight
 
@@ -132,14 +135,6 @@ def _strongest(weight_MM: np.ndarray, per_title: int) -> Neighbours:
     target = np.concatenate([np.zeros(0, np.int64), *kept])
     source = np.repeat(np.arange(titles), min(per_title, titles))
     return _rows(source, target, weight_MM[source, target])
-
-
-def _strongest_of(source: np.ndarray, target: np.ndarray, weight: np.ndarray, per_title: int) -> Neighbours:
-    """The same of a sparse matrix."""
-    order = np.lexsort((target, -np.abs(weight), source))
-    ranked = source[order]
-    order = order[np.arange(len(ranked)) - np.searchsorted(ranked, ranked) < per_title]
-    return _rows(source[order], target[order], weight[order])
 
 
 def _rows(source: np.ndarray, target: np.ndarray, weight: np.ndarray) -> Neighbours:

@@ -6,6 +6,8 @@ Shape suffixes: E plays, R rows of the table.
 
 import numpy as np
 
+from jobs.index.tables import strongest
+
 
 def transitions(
     profile_E: np.ndarray, title_E: np.ndarray, age_days_E: np.ndarray, reach: int, per_title: int,
@@ -29,8 +31,6 @@ def transitions(
     pairs = np.bincount(place, np.concatenate(weights), len(unique))
     source, target = (unique // titles, unique % titles) if titles else (unique, unique)
     weight = (pairs / (np.bincount(source, pairs, titles) + shrinkage)[source]).astype(np.float32)
-    order = np.lexsort((target, -weight, source))
-    source, target, weight = source[order], target[order], weight[order]
-    rank = np.arange(len(source)) - np.searchsorted(source, source)
-    keep = (rank < per_title) & (weight > 0)
-    return source[keep], target[keep], weight[keep]
+    kept = strongest(source, target, weight, per_title)
+    kept = kept[weight[kept] > 0]
+    return source[kept], target[kept], weight[kept]

@@ -34,7 +34,7 @@ class Progress:
 
     def over(self, config: TowersConfig) -> bool:
         since = len(self.curve) - 1 - self.best
-        return len(self.curve) >= config.epochs or bool(self.curve and config.patience and since >= config.patience)
+        return len(self.curve) >= config.epochs or 0 < config.patience <= since
 
     def add(self, epoch: Epoch, towers: Towers) -> None:
         self.curve.append(epoch)
