@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from contracts.errors import UsageError
 from jobs.text import check_name, latent
 
+LOWEST_TEMPERATURE = 0.02
+"""Exponentials of cosines over it, and sums and quotients of such, are floats (losses.py)."""
+
 
 @dataclass(frozen=True)
 class TowersConfig:
@@ -61,6 +64,8 @@ class TowersConfig:
             raise UsageError(f"towers: start {self.start!r}; there are spectral, random")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"towers: precision {self.precision!r}; there are auto, float32, bfloat16")
+        if self.temperature < LOWEST_TEMPERATURE:
+            raise UsageError(f"towers: temperature {self.temperature}; {LOWEST_TEMPERATURE} at least")
         if self.loss not in ("auto", "full", "sampled"):
             raise UsageError(f"towers: loss {self.loss!r}; there are auto, full, sampled")
 

@@ -195,7 +195,7 @@ class Trainer:
         warm_up = min(self.config.warm_up_steps, max(so_far.planned // 10, 1))
         losses = []
         for chosen in watch(plan, f"epoch {number + 1}/{self.config.epochs}"):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision):
+            with self._mixed():
                 loss = self.loss(make_batch(self.data.plays, self.windows, chosen))
             self.towers.zero_grad()
             loss.backward()
@@ -214,7 +214,7 @@ class Trainer:
         sparse = [self.towers.item.id.weight] if self.sparse_ids else []
         dense = [p for p in self.towers.parameters() if not any(p is other for other in sparse)]
         options = {"lr": self.config.learning_rate, "betas": (0.9, 0.98)}
-        adam = torch.optim.AdamW(dense, weight_decay=self.config.weight_decay, **options)
+        adam = torch.optim.AdamW(dense, weight_decay=self.config.weight_decay, fused=True, **options)
         return dense, [adam, *([torch.optim.SparseAdam(sparse, **options)] if sparse else [])]
 
     def _draw_an_order(self) -> None:
@@ -264,6 +264,9 @@ class Trainer:
         state_ND = F.embedding(place_N, state_BSD.flatten(0, 1))
         return self.towers.query.query(state_ND, self.context_RC[self._on_device(batch.context_row_N)])
 
+    def _mixed(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision)
+
     @torch.no_grad()
     def recall(self) -> float | None:
         """Recall@K of the held-out labels among the whole catalogue, new titles by their content."""
@@ -274,7 +277,8 @@ class Trainer:
         hits = 0
         for chosen in plan_batches(self.validation, self.config.tokens_per_batch):
             batch = make_batch(self.data.plays, self.validation, chosen)
-            query_ND = self._queries(batch, self._on_device(batch.title_BL), vectors_AD)
+            with self._mixed():
+                query_ND = self._queries(batch, self._on_device(batch.title_BL), vectors_AD)
             target_N = self._on_device(batch.target_N)
             for query, target in zip(query_ND.split(rows), target_N.split(rows), strict=True):
                 score_NA = query @ vectors_AD.T

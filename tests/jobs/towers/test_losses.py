@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from jobs.towers import losses
+from jobs.towers.config import LOWEST_TEMPERATURE
 from jobs.towers.losses import corrected_softmax, full_softmax, sampled_softmax
 
 
@@ -22,6 +23,17 @@ def test_chunks_change_neither_loss_nor_gradients(monkeypatch, chunk):
     assert torch.allclose(ours, theirs, atol=1e-5)
     for a, b in zip(torch.autograd.grad(2 * ours, (query, titles)), torch.autograd.grad(2 * theirs, (query, titles))):
         assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_lowest_temperature_is_a_loss_like_another():
+    """Also of a title beside its query, and of all titles opposite to it."""
+    query, temperature = vectors(2, 1), LOWEST_TEMPERATURE
+    titles = torch.cat([query.detach()[:1], -query.detach()[:1].expand(30, -1)]).requires_grad_()
+    for target in (torch.tensor([0, 1]), torch.tensor([1, 0])):
+        ours, theirs = full_softmax(query, titles, target, temperature), F.cross_entropy(query @ titles.T / temperature, target)
+        assert torch.allclose(ours, theirs, atol=1e-4)
+        for a, b in zip(torch.autograd.grad(ours, (query, titles)), torch.autograd.grad(theirs, (query, titles))):
+            assert torch.allclose(a, b, atol=1e-3)
 
 
 def skewed(titles: int) -> torch.Tensor:
