@@ -191,7 +191,7 @@ def test_a_wrong_configuration_is_refused():
         replace(SMALL, dimension=15)
     with pytest.raises(UsageError, match="transformer, pooled"):
         replace(SMALL, query="lstm")
-    with pytest.raises(UsageError, match="temperature 0.01"):
+    with pytest.raises(UsageError, match=r"temperature 0\.01"):
         replace(SMALL, temperature=0.01)
     with pytest.raises(UsageError, match="auto, full, sampled"):
         replace(SMALL, loss="hinge")
