@@ -25,7 +25,9 @@ from bench.retrieval.evaluate import Scores
 from bench.retrieval.requests import Requests
 
 SIZE = {"n_blocks": 2, "n_heads": 2, "n_factors": 64, "session_max_len": 200, "dropout_rate": 0.2, "loss": "softmax",
-        "lr": 1e-3, "batch_size": 64}
+        "lr": 1e-3, "batch_size": 16}
+"""Sessions a step: as many as a step of the product's towers has. With 64 an epoch costs the same and brings a fraction: on
+MovieLens-1M validation NDCG@10 was .045 after three epochs."""
 QUERIES_AT_ONCE = 256
 
 for noisy in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
