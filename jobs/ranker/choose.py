@@ -6,7 +6,7 @@ S training rows.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import lightgbm
 import numpy as np
@@ -245,8 +245,9 @@ def _unseen_scores(
         asking = [place for place, r in enumerate(judges) if r.part == part]
         pools_NR = np.concatenate([judges[place].features_KR for place in asking])
         ends = np.cumsum([len(judges[place].gain_K) for place in asking])[:-1]
-        for rounds in config.rounds:
-            scores_N = model.predict(pools_NR, num_iteration=rounds, num_threads=threads)
+        scores_N = np.zeros(len(pools_NR))
+        for fewer, rounds in pairwise((0, *sorted(config.rounds))):
+            scores_N = scores_N + model.predict(pools_NR, start_iteration=fewer, num_iteration=rounds - fewer, num_threads=threads)
             for place, scores_K in zip(asking, np.split(scores_N, ends), strict=True):
                 scores[rounds][place] = scores_K
     return scores

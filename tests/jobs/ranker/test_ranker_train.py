@@ -271,6 +271,24 @@ def test_every_request_is_judged_by_trees_that_have_not_learnt_from_its_part(con
     assert choosing._unseen_scores(VARIANTS["slate"], short, judges, config, 1) == {}, "without part 0 there are none"
 
 
+def test_each_number_of_trees_has_the_scores_of_that_number(config):
+    """They are summed up part by part, and no part changes what was kept of an earlier one."""
+    random = np.random.default_rng(0)
+
+    def learns() -> TrainingRows:
+        features_SR = random.random((20, len(RANKING_FEATURES)))
+        return TrainingRows(features_SR, (features_SR[:, 1] > 0.8).astype(np.int64), np.zeros(20, np.int64), np.ones(20))
+
+    lists = {1: [learns() for _ in range(200)]}
+    judges = [ValidationRows(0, random.random((5, len(RANKING_FEATURES))), *[np.zeros(5)] * 3, np.zeros(5, np.int64), np.ones(1, np.int64),
+                             f"p{i}", 1.0) for i in range(3)]
+    found = choosing._unseen_scores(VARIANTS["pool"], lists, judges, config, 1)
+    for rounds in config.rounds:
+        model = train_lambdamart(VARIANTS["pool"].lists(lists[1]), rounds, config, 1)
+        for scores_K, judge in zip(found[rounds], judges, strict=True):
+            np.testing.assert_allclose(scores_K, model.predict(judge.features_KR), rtol=1e-9)
+
+
 def test_weights_of_equal_worth_are_averaged_and_clear_ones_are_not(config):
     """So that two nights of one truth, each with its own noise, ship nearly the same blend."""
     noise_VK = np.random.default_rng(0).normal(0, 0.3, (400, 3))
