@@ -61,11 +61,18 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", default=recipes.DEFAULT, help=", ".join(recipes.RECIPES))
     made.add_argument("--on", choices=("valid", "test"), default="valid")
     made.add_argument("--share", type=float, default=0.05, help="of the titles that is held out")
-    made.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2], help="one split each")
+    made.add_argument("--seeds", type=_seeds, default=[0, 1, 2], help="one split each")
     made.add_argument("--text-encoder", default=TowersConfig.text_encoder, help="of titles' texts: tf-idf svd, hashed words, …")
-    made.add_argument("--threads", type=int, default=arguments.cores(), help="all cores unless told otherwise")
+    made.add_argument("--threads", type=arguments.at_least_one, default=arguments.cores(), help="all cores unless told otherwise")
     made.add_argument("--out", type=Path, required=True)
     return made
+
+
+def _seeds(text: str) -> list[int]:
+    found = [arguments.seed(one) for one in text.split(",")]
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text}: a seed twice is one split twice")
+    return found
 
 
 def run(options: argparse.Namespace) -> dict:
@@ -90,6 +97,8 @@ def split(data: Dataset, config: TowersConfig, share: float, on: str, threads: i
     begin = time.monotonic()
     cold_T = held_out(data, share, config.seed)
     asked = requests(data, cold_T, on)
+    if cold_T.sum() <= max(KS[:-1]):
+        raise UsageError(f"{cold_T.sum()} titles held out: all of them are among the first {max(KS[:-1])} whoever ranks; --share {share} is too small")
     if not len(asked):
         raise UsageError(f"seed {config.seed}: none of the {cold_T.sum()} titles held out has a play to ask for on {on} rows")
     warm_E = ~cold_T[data.title]

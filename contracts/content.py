@@ -136,7 +136,7 @@ def content_width(text: TextEncoder) -> int:
 def _parts(contents: Sequence[Content], text: TextEncoder) -> tuple[np.ndarray, ...]:
     """The groups of features side by side, (N,·) each."""
     year = np.array([[content.year or np.nan] for content in contents])
-    scalars = [[(content.maturity if content.maturity is not None else 18) / 18.0, np.log1p(content.runtime_minutes or 0.0) / 6.0, 1.0]
+    scalars = [[(content.maturity if content.maturity is not None else 18) / 18.0, np.log1p(max(content.runtime_minutes or 0.0, 0.0)) / 6.0, 1.0]
                for content in contents]
     return (
         text.encode([content.text for content in contents]),

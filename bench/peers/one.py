@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> dict:
     report = clock.report()
     report["cpu_seconds"]["train"] = round(best.cpu_seconds, 1)  # of the chosen setting alone
     return {"test": test_figures, "valid": valid_figures, "setting": chosen.setting, f"valid {CHOSEN_BY} by setting": by_setting,
-            "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}}, **report}
+            "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test), "asking again": test.asking_again()}}, **report}
 
 
 def _peer(options: argparse.Namespace) -> Peer:

@@ -42,7 +42,7 @@ def main() -> None:
 def parser() -> argparse.ArgumentParser:
     made = arguments.parser(f"python -m {PROGRAM}", __doc__)
     made.add_argument("--recipe", default=recipes.DEFAULT, help=f"of the towers: {', '.join(recipes.RECIPES)}")
-    made.add_argument("--pool", type=int, default=RankerConfig.pool_size, help="candidates of a request")
+    made.add_argument("--pool", type=arguments.at_least_one, default=RankerConfig.pool_size, help="candidates of a request")
     return made
 
 
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> dict:
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures},
         "model": {"kind": kind, "reason": rankers.choice.spec.reason, "valid ndcg@10 of a sample": rankers.choice.spec.validation,
                   "blend_weights": rankers.weights, "rounds": rankers.rounds, "ranker_requests": len(stage.lists), "best_epoch": fitted.best + 1},
-        "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test)}},
+        "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test), "asking again": test.asking_again()}},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": not options.unordered, "recipe": options.recipe,
                           "seed": options.seed, "threads": options.threads, "seen": "left out", "towers": asdict(towers_config), "ranker": asdict(config)},
         **clock.report(),

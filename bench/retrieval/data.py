@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from bench.retrieval import columns
 from contracts.content import Content
 from contracts.errors import UsageError
 from contracts.query import Profile, profile_features
@@ -27,8 +27,10 @@ LATER_SHARES = 0.8, 0.9
 EPOCH_SECONDS = 1e8, 1e10
 """Values of `ts` between these are taken as seconds since 1970; others only as an order."""
 
-MOST_VALUES = 200
-"""A column with more distinct values than this names things (a postcode), and is no attribute."""
+TITLE_KINDS = {"name": str, "synopsis": str, "genres": list, "credits": list, "language": str, "kind": str, "series_id": str, "year": int,
+               "runtime_minutes": float, "maturity": int}
+PROFILE_KINDS = {"market": str, "household_id": str, "is_kids": bool, "maturity_limit": int, "preferred_genres": list, "language": str,
+                 "attributes": list}
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Dataset:
     profile_PF: np.ndarray
     contents: list[Content]  # T, or empty where nothing is known of titles
     people: dict[str, Profile]  # by profile id, those of whom something is said
+    rows_left_out: int = 0  # of another role
 
     def first(self) -> np.ndarray:
         """(P,) first row of each profile."""
@@ -58,7 +61,7 @@ class Dataset:
     def shape(self) -> dict:
         """What a result says of its data."""
         return {"profiles": len(self.profile_ids), "titles": len(self.title_ids), "interactions": len(self.profile),
-                "timed": self.timed, "content": self.has_content}
+                "rows_left_out": self.rows_left_out, "profiles_described": len(self.people), "timed": self.timed, "content": self.has_content}
 
     @property
     def has_content(self) -> bool:
@@ -67,46 +70,28 @@ class Dataset:
 
 def load(interactions: Path, titles: Path | None, profiles: Path | None, protocol: str) -> Dataset:
     """Raises UsageError, naming file and column, for what cannot be used."""
-    table = _read(interactions, ("profile_id", "title_id", "ts"), ("rating", "role"))
+    table = columns.read(interactions, ("profile_id", "title_id", "ts"), ("rating", "role"))
+    rows = len(table)
     if protocol == "roles":
         table = _with_roles(table, interactions)
     profile_ids, profile = _codes(table["profile_id"])
     title_ids, title = _codes(table["title_id"])
-    title_ids, contents = _content(titles, title_ids)
-    profile_PF, people = _profiles(profiles, profile_ids)
-    seconds, timed = _seconds(table["ts"], interactions)
-    role = _roles(table, protocol, profile, seconds)
-    order = np.lexsort((np.arange(len(profile)), seconds, role, profile))
-    profile, title, seconds, role = profile[order], title[order], seconds[order], role[order]
-    if not timed:
-        seconds = (np.arange(len(profile)) - np.searchsorted(profile, profile)).astype(float)
-    return Dataset(profile_ids, title_ids, profile, title, seconds, _ratings(table, interactions)[order], role, timed,
-                   profile_PF, contents, people)
-
-
-def _read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] | None = None) -> pa.Table:
-    """The needed columns and those of `optional` that there are; every column where it is None."""
-    try:
-        there = pq.read_schema(path).names
-        table = pq.read_table(path, columns=None if optional is None else [name for name in (*needed, *optional) if name in there])
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path}: not a Parquet file that can be read: {str(error).splitlines()[0]}") from None
-    missing = [name for name in needed if name not in table.column_names]
-    if missing:
-        raise UsageError(f"{path}: no column {', '.join(missing)}; it has {', '.join(there)}")
-    for name in needed:
-        if table[name].null_count:
-            raise UsageError(f"{path}: column {name} has {table[name].null_count} nulls")
-    if not table.num_rows:
-        raise UsageError(f"{path}: no rows")
-    return table
+    title_ids, contents = _content(titles, title_ids, interactions)
+    profile_PF, people = _profiles(profiles, profile_ids, interactions)
+    times = _times(table["ts"], interactions)
+    role = _roles(table, protocol, profile, times)
+    order = np.lexsort((np.arange(len(profile)), times, role, profile))
+    profile, title, role = profile[order], title[order], role[order]
+    seconds, timed = _seconds(times[order], profile, role, _is_time(table["ts"].type))
+    return Dataset(profile_ids, title_ids, profile, title, seconds, _ratings(table, interactions, order, role), role, timed,
+                   profile_PF, contents, people, rows - len(table))
 
 
 def _with_roles(table: pa.Table, path: Path) -> pa.Table:
     """Rows of a known role; others (an item too rare for a published split) are left out."""
     if "role" not in table.column_names:
         raise UsageError(f"{path}: no column role; --protocol leave-last-out and global-time make one")
-    said = table["role"].cast(pa.string())
+    said = pc.utf8_lower(table["role"].cast(pa.string()))
     table = table.set_column(table.column_names.index("role"), "role", said)
     known = table.filter(pc.is_in(said, pa.array(sorted(ROLES))))
     if "test" not in pc.unique(known["role"]).to_pylist():
@@ -123,28 +108,36 @@ def _codes(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     return [str(value) for value in encoded.dictionary.take(order).to_pylist()], code[encoded.indices.to_numpy()]
 
 
-def _seconds(column: pa.ChunkedArray, path: Path) -> tuple[np.ndarray, bool]:
-    """Values that ascend with time, and whether they are seconds since 1970."""
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() / 1e6, True
-    values = _numbers(column, "ts", path)
-    if not np.isfinite(values).all():
-        raise UsageError(f"{path}: column ts has {np.count_nonzero(~np.isfinite(values))} values that are no finite number")
-    return values, bool(EPOCH_SECONDS[0] <= values.min() and values.max() <= EPOCH_SECONDS[1])
+def _times(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+    """Values that ascend with time."""
+    if _is_time(column.type):
+        return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() / 1e6
+    values = columns.numbers(column, "ts", path)
+    if np.isnan(values).any():
+        raise UsageError(f"{path}: column ts has {np.count_nonzero(np.isnan(values))} values that are no finite number")
+    return values
 
 
-def _numbers(column: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
-        raise UsageError(f"{path}: column {name} is {column.type}; a number is needed")
-    return column.cast(pa.float64(), safe=False).to_numpy()
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_timestamp(kind) or pa.types.is_date(kind)
 
 
-def _ratings(table: pa.Table, path: Path) -> np.ndarray:
-    """Scaled so that the largest is 5, as the query tower reads them."""
+def _seconds(times: np.ndarray, profile: np.ndarray, role: np.ndarray, sure: bool) -> tuple[np.ndarray, bool]:
+    """Seconds since 1970 where all before test look like such, else places in a profile; and which of the two."""
+    known, (least, most) = times[role != TEST], EPOCH_SECONDS
+    if sure:
+        return times, True
+    if least <= known.min(initial=most) and known.max(initial=least) <= most and len(known):
+        return np.clip(times, least, most), True
+    return (np.arange(len(profile)) - np.searchsorted(profile, profile)).astype(float), False
+
+
+def _ratings(table: pa.Table, path: Path, order: np.ndarray, role: np.ndarray) -> np.ndarray:
+    """In the rows' order, scaled so that the largest before test is 5, as the query tower reads them."""
     if "rating" not in table.column_names:
         return np.full(len(table), np.nan)
-    values = _numbers(table["rating"], "rating", path)  # null becomes NaN
-    largest = np.nanmax(values, initial=0.0)
+    values = columns.numbers(table["rating"], "rating", path)[order]
+    largest = np.nanmax(values[role != TEST], initial=0.0)
     return values * 5.0 / largest if largest > 0 else np.full(len(table), np.nan)
 
 
@@ -164,54 +157,48 @@ def _roles(table: pa.Table, protocol: str, profile: np.ndarray, seconds: np.ndar
     return np.where(enough & (from_end < 2), 2 - from_end, TRAIN).astype(np.int8)
 
 
-def _content(path: Path | None, title_ids: list[str]) -> tuple[list[str], list[Content]]:
+def _content(path: Path | None, title_ids: list[str], interactions: Path) -> tuple[list[str], list[Content]]:
     """Ids and contents of the catalogue: titles of the file that nobody watched belong to it too."""
     if path is None:
         return title_ids, []
-    table = _read(path, ("title_id",))
-    known = {str(row["title_id"]): row for row in table.to_pylist()}
+    known, extra = _described(path, "title_id", {"title_id", *TITLE_KINDS}, TITLE_KINDS, title_ids, interactions)
     everything = title_ids + sorted(known.keys() - set(title_ids))
-    extra = _attributes(table, {"title_id", *Content.__dataclass_fields__})
-    contents = [_content_of(known.get(title_id, {}), title_id, extra) for title_id in everything]
-    return everything, contents
+    return everything, [_content_of(known.get(title_id, {}), title_id, extra) for title_id in everything]
 
 
 def _content_of(row: dict, title_id: str, extra: list[str]) -> Content:
-    said = [f"{name}={row[name]}" for name in extra if row.get(name) is not None]
-    row = {**row, "title_id": title_id}
-    for name in ("genres", "credits"):
-        if isinstance(row.get(name), str):
-            row[name] = row[name].split("|")
-    return Content.of({**row, "credits": [*(row.get("credits") or ()), *said]})
+    return Content.of({**row, "title_id": title_id, "credits": [*row.get("credits", ()), *_said(row, extra)]})
 
 
-def _profiles(path: Path | None, profile_ids: list[str]) -> tuple[np.ndarray, dict[str, Profile]]:
+def _profiles(path: Path | None, profile_ids: list[str], interactions: Path) -> tuple[np.ndarray, dict[str, Profile]]:
     """(P,F) features, and the profiles of whom something is said."""
-    unknown = profile_features(_profile_of({}, []))
-    out_PF = np.tile(unknown, (len(profile_ids), 1))
+    out_PF = np.tile(profile_features(Profile("", "")), (len(profile_ids), 1))
     if path is None:
         return out_PF, {}
-    table = _read(path, ("profile_id",))
-    extra = _attributes(table, {"profile_id", *Profile.__dataclass_fields__})
-    known = {str(row["profile_id"]): _profile_of(row, extra) for row in table.to_pylist()}
+    known, extra = _described(path, "profile_id", {"profile_id", *PROFILE_KINDS}, PROFILE_KINDS, profile_ids, interactions)
+    people = {profile_id: _profile_of(known[profile_id], profile_id, extra) for profile_id in profile_ids if profile_id in known}
     for features_F, profile_id in zip(out_PF, profile_ids, strict=True):
-        if profile_id in known:
-            features_F[:] = profile_features(known[profile_id])
-    return out_PF, known
+        if profile_id in people:
+            features_F[:] = profile_features(people[profile_id])
+    return out_PF, people
 
 
-def _profile_of(row: dict, extra: list[str]) -> Profile:
-    fields = {name: row[name] for name in Profile.__dataclass_fields__ if row.get(name) is not None}
-    said = [f"{name}={row[name]}" for name in extra if row.get(name) is not None]
-    return Profile(**{"market": "", **fields, "profile_id": str(row.get("profile_id", "")), "attributes": [*(fields.get("attributes") or ()), *said]})
+def _profile_of(row: dict, profile_id: str, extra: list[str]) -> Profile:
+    fields = {name: row[name] for name in PROFILE_KINDS if name in row}
+    return Profile(**{"market": "", **fields, "profile_id": profile_id, "attributes": [*fields.get("attributes", ()), *_said(row, extra)]})
 
 
-def _attributes(table: pa.Table, known: set[str]) -> list[str]:
-    """Columns beyond the known ones with few enough plain values to say something of many."""
-    def plain(kind: pa.DataType) -> bool:
-        return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+def _described(
+    path: Path, key: str, known: set[str], kinds: dict[str, type], ids: list[str], interactions: Path
+) -> tuple[dict[str, dict], list[str]]:
+    """Rows by id, and the columns that count as attributes. UsageError where the two files share no id: they would join to
+    nothing, silently."""
+    table = columns.read(path, (key,))
+    found = {str(row[key]): row for row in columns.rows(table, path, kinds)}
+    if not found.keys() & set(ids):
+        raise UsageError(f"{path}: no {key} of it ({next(iter(found))!r}, …) is among those of {interactions} ({ids[0]!r}, …)")
+    return found, columns.attributes(table, known)
 
-    return [name for name in table.column_names
-            if name not in known and plain(table[name].type) and len(pc.unique(table[name])) <= MOST_VALUES]
 
-
+def _said(row: dict, extra: list[str]) -> list[str]:
+    return [f"{name}={row[name]}" for name in extra if name in row]

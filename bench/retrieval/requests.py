@@ -40,7 +40,20 @@ class Requests:
         return slice(self.first[row], self.first[row] + self.length[row])
 
     def seen(self, rows: np.ndarray) -> Pairs:
-        return self._pairs(rows, self.first[rows], self.length[rows])
+        """What is left out of each ranking: the history; nothing where a title of the history is asked for again, since its
+        rivals would go and it would stay."""
+        history, asked = self._pairs(rows, self.first[rows], self.length[rows]), self.relevant(rows)
+        left_out = ~np.isin(history.request, self._again(history, asked))
+        return Pairs(history.request[left_out], history.title[left_out])
+
+    def asking_again(self) -> int:
+        """How many requests ask for a title of their history."""
+        rows = np.arange(len(self))
+        return len(self._again(self._pairs(rows, self.first, self.length), self.relevant(rows)))
+
+    def _again(self, history: Pairs, asked: Pairs) -> np.ndarray:
+        one, other = (pairs.request * self.titles + pairs.title for pairs in (history, asked))
+        return np.unique(asked.request[np.isin(other, one)])
 
     def relevant(self, rows: np.ndarray) -> Pairs:
         """Distinct relevant titles of each request."""
@@ -60,11 +73,13 @@ GAPS = {"up to a minute": 60.0, "up to an hour": 3_600.0, "up to a day": 86_400.
 
 
 def by_gap(data: Dataset, requests: Requests) -> dict[str, np.ndarray]:
-    """(Q,) bool of each slice; none where `ts` is only an order. A request without a history is in no slice."""
+    """(Q,) bool of each slice; none where `ts` is only an order. A request without a history, or of a split that asks before it,
+    is in no slice."""
     if not data.timed:
         return {}
     asked = requests.first + requests.length
     gap_Q = np.where(requests.length > 0, data.seconds[asked] - data.seconds[asked - 1], np.nan)
+    gap_Q[gap_Q < 0] = np.nan
     slice_Q = np.searchsorted(list(GAPS.values()), gap_Q)  # NaN sorts last, behind every slice
     return {f"gap {name}": slice_Q == i for i, name in enumerate(GAPS) if np.any(slice_Q == i)}
 

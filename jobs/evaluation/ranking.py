@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contracts.errors import MarqueeError
+
 
 @dataclass(frozen=True)
 class Pairs:
@@ -26,7 +28,10 @@ def exclude(scores_QT: np.ndarray, seen: Pairs, relevant: Pairs) -> None:
 
 
 def places(scores_QT: np.ndarray, relevant: Pairs) -> np.ndarray:
-    """(R,) int64 place of each relevant title from 0: the titles that score more, and the equal ones before it."""
+    """(R,) int64 place of each relevant title from 0: the titles that score more, and the equal ones before it. Raises
+    MarqueeError where a score is no number: nothing would score more."""
+    if np.isnan(scores_QT).any():
+        raise MarqueeError(f"{np.count_nonzero(np.isnan(scores_QT))} of {scores_QT.size} scores are no number")
     out_R = np.empty(len(relevant.title), np.int64)
     for i, (request, title) in enumerate(zip(relevant.request, relevant.title)):
         scores_T, own = scores_QT[request], scores_QT[request, title]
@@ -57,7 +62,7 @@ def figures(place_R: np.ndarray, request_R: np.ndarray, requests: int, ks: Seque
     gain_R = 1.0 / np.log2(2.0 + place_R)
     for k in ks:
         found_R = place_R < k
-        ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(2.0 + np.arange(k)))])
+        ideal = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(2.0 + np.arange(min(k, max(relevant_Q.max(initial=1), 1)))))])
         found_Q = np.bincount(request_R[found_R], minlength=requests)
         dcg_Q = np.bincount(request_R[found_R], gain_R[found_R], minlength=requests)
         out[f"hr@{k}"] = (found_Q > 0).astype(float)

@@ -110,6 +110,9 @@ class Trainer:
         self.validation = self._thin(self._windows(data.held_out_E))
         if not self.windows.labels:
             raise MarqueeError(f"the towers have nothing to learn from: {len(data.plays)} plays, none of them a label")
+        unusable = np.flatnonzero(~np.isfinite(data.content_AF).all(1))
+        if len(unusable):
+            raise MarqueeError(f"content features of {len(unusable)} titles are no numbers: {data.title_ids[unusable[0]]} first")
         self.id_index_A = torch.as_tensor(id_index_A, device=device)
         self.content_AF = torch.as_tensor(data.content_AF, device=device)
         features_EX = data.plays.features()
@@ -206,7 +209,10 @@ class Trainer:
                 optimiser.step()
             so_far.steps += 1
             losses.append(loss.detach())
-        return float(torch.stack(losses).mean())
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise MarqueeError(f"the towers' loss is no number in epoch {number + 1}: learning rate {self.config.learning_rate}")
+        return mean
 
     def _optimisers(self) -> tuple[list[Tensor], list[torch.optim.Optimizer]]:
         """The parameters with dense gradients, and what moves them and the sparse ones (the moments of an id stand still

@@ -37,7 +37,7 @@ def in_the_products_environment(monkeypatch):
 @pytest.mark.usefixtures("in_the_products_environment")
 def test_peers_answer_the_requests_of_bench_retrieval_and_one_that_cannot_run_is_named(tmp_path):
     result = run(options(written(tmp_path, chains()), "--peers", "ease,als,sequential-knn"))
-    assert result["data"]["requests"] == {"valid": 150, "test": 150}
+    assert result["data"]["requests"] == {"valid": 150, "test": 150, "asking again": 0}
     assert result["peers"]["sequential-knn"]["test"]["hr@10"] > 0.9, "in a chain, what follows is certain"
     assert "implicit" in result["peers"]["als"]["not_run"]
     found = result["peers"]["ease"]

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
+from contracts.errors import MarqueeError
 from jobs.evaluation.ranking import Pairs, bounds, exclude, figures, places, top
 
 
@@ -58,3 +59,13 @@ def test_bounds_hold_the_mean_and_narrow_with_more_requests():
     wide = high - low
     low, high = bounds(np.tile(values, 25), seed=1)
     assert high - low == pytest.approx(wide / 5, rel=0.3)
+
+
+def test_a_score_that_is_no_number_wins_nothing():
+    with pytest.raises(MarqueeError, match="1 of 6 scores are no number"):
+        places(np.array([[1.0, np.nan, 2.0], [1.0, 2.0, -np.inf]]), Pairs(np.array([0]), np.array([1])))
+
+
+def test_a_cut_off_costs_no_memory_of_its_own_size():
+    found = figures(np.array([0, 3]), np.array([0, 1]), 2, [10**12])
+    assert found[f"ndcg@{10**12}"].tolist() == [1.0, pytest.approx(1 / np.log2(5))]

@@ -186,6 +186,17 @@ def test_nothing_to_learn_from_is_said():
         Trainer(replace(data, trains_E=~(data.trains_E | data.held_out_E)), SMALL, CPU, 1)
 
 
+def test_what_is_no_number_is_said_and_never_the_best_epoch(data, monkeypatch):
+    """Nothing scores above a score that is no number, so that such towers would find everything."""
+    content_AF = data.content_AF.copy()
+    content_AF[3, 0] = np.nan
+    with pytest.raises(MarqueeError, match=f"content features of 1 titles are no numbers: {data.title_ids[3]} first"):
+        Trainer(replace(data, content_AF=content_AF), SMALL, torch.device("cpu"), 1)
+    monkeypatch.setattr(Trainer, "loss", lambda self, _: self.towers.item.content.weight.sum() * float("inf") * 0)
+    with pytest.raises(MarqueeError, match="loss is no number in epoch 1"):
+        Trainer(data, SMALL, torch.device("cpu"), 1).run()
+
+
 def test_a_wrong_configuration_is_refused():
     with pytest.raises(UsageError, match="not a multiple"):
         replace(SMALL, dimension=15)
