@@ -24,12 +24,14 @@ def read(path: Path, needed: tuple[str, ...], optional: tuple[str, ...] | None =
     missing = [name for name in needed if name not in table.column_names]
     if missing:
         raise UsageError(f"{path}: no column {', '.join(missing)}; it has {', '.join(there)}")
-    for name in needed:
-        if table[name].null_count:
-            raise UsageError(f"{path}: column {name} has {table[name].null_count} nulls")
     if not table.num_rows:
         raise UsageError(f"{path}: no rows")
-    return pa.table({name: _plain(table[name]) for name in table.column_names})
+    table = pa.table({name: _plain(table[name]) for name in table.column_names})
+    for name in needed:
+        unknown = pc.sum(pc.is_null(table[name], nan_is_null=True)).as_py()
+        if unknown:
+            raise UsageError(f"{path}: column {name} has {unknown} nulls")
+    return table
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

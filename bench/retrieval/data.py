@@ -112,10 +112,7 @@ def _times(column: pa.ChunkedArray, path: Path) -> np.ndarray:
     """Values that ascend with time."""
     if _is_time(column.type):
         return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).to_numpy() / 1e6
-    values = columns.numbers(column, "ts", path)
-    if np.isnan(values).any():
-        raise UsageError(f"{path}: column ts has {np.count_nonzero(np.isnan(values))} values that are no finite number")
-    return values
+    return columns.numbers(column, "ts", path)
 
 
 def _is_time(kind: pa.DataType) -> bool:

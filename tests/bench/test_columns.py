@@ -35,6 +35,13 @@ def test_ids_with_gaps_beside_them_are_the_same_ids(tmp_path):
     assert data.people.keys() == {"1", "2"}
 
 
+@pytest.mark.parametrize("name", PLAYS)
+@pytest.mark.parametrize("other", [2.0, 2.5])
+def test_what_a_row_needs_is_known(tmp_path, name, other):
+    with pytest.raises(UsageError, match=f"column {name} has 1 nulls"):
+        loaded(tmp_path, {**PLAYS, name: [1.0, float("nan"), other, other, 4.0, 5.0]})
+
+
 @pytest.mark.parametrize("name", ["titles", "profiles"])
 def test_a_file_that_shares_no_id_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match=rf"{name}.parquet: no {name[:-1]}_id .*'x'.* is among those of .*interactions"):

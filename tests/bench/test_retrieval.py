@@ -138,7 +138,7 @@ def test_titles_that_nobody_watched_belong_to_the_catalogue(tmp_path):
     ({"profile_id": [1], "title_id": [1], "ts": [1]}, "no column role"),
     ({"profile_id": [1], "title_id": [1], "ts": [1], "role": ["train"]}, "no row `test`"),
     ({"profile_id": [1], "title_id": [1], "ts": ["monday"], "role": ["test"]}, "column ts is string; a number is needed"),
-    ({"profile_id": [1], "title_id": [1], "ts": [float("nan")], "role": ["test"]}, "column ts has 1 values that are no finite number"),
+    ({"profile_id": [1], "title_id": [1], "ts": [float("nan")], "role": ["test"]}, "column ts has 1 nulls"),
     ({"profile_id": [1], "title_id": [1], "ts": [1], "role": ["test"], "rating": ["good"]}, "column rating is string"),
 ])
 def test_what_cannot_be_used_is_said_with_file_and_column(tmp_path, columns, says):
