@@ -15,7 +15,7 @@ from bench.retrieval import arguments, baselines
 from bench.retrieval import data as dataset
 from bench.retrieval.data import Dataset
 from bench.retrieval.evaluate import CHOSEN_BY, Phases, Scores, figures, quality
-from bench.retrieval.requests import Requests, both_parts, by_gap
+from bench.retrieval.requests import Requests, both_parts, by_gap, counts
 
 PROGRAM = "bench.peers"
 PATIENCE = 5
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> dict:
     report = clock.report()
     report["cpu_seconds"]["train"] = round(best.cpu_seconds, 1)  # of the chosen setting alone
     return {"test": test_figures, "valid": valid_figures, "setting": chosen.setting, f"valid {CHOSEN_BY} by setting": by_setting,
-            "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test), "asking again": test.asking_again()}}, **report}
+            "data": {**data.shape(), "requests": counts(valid, test)}, **report}
 
 
 def _peer(options: argparse.Namespace) -> Peer:

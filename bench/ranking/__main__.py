@@ -19,7 +19,7 @@ from bench.retrieval import arguments, baselines, recipes, systems
 from bench.retrieval import data as dataset
 from bench.retrieval.data import TRAIN, VALID, Dataset
 from bench.retrieval.evaluate import Phases, Scores, figures, table
-from bench.retrieval.requests import Requests, both_parts, by_gap, requests_of
+from bench.retrieval.requests import Requests, both_parts, by_gap, counts, requests_of
 from jobs.ranker.config import RankerConfig
 
 PROGRAM = "bench.ranking"
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> dict:
         "beside": {name: {"test": test_figures[name], "valid": valid_figures[name]} for name in test_figures},
         "model": {"kind": kind, "reason": rankers.choice.spec.reason, "valid ndcg@10 of a sample": rankers.choice.spec.validation,
                   "blend_weights": rankers.weights, "rounds": rankers.rounds, "ranker_requests": len(stage.lists), "best_epoch": fitted.best + 1},
-        "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test), "asking again": test.asking_again()}},
+        "data": {**data.shape(), "requests": counts(valid, test)},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": not options.unordered, "recipe": options.recipe,
                           "seed": options.seed, "threads": options.threads, "seen": "left out", "towers": asdict(towers_config), "ranker": asdict(config)},
         **clock.report(),

@@ -56,7 +56,6 @@ class Retrieved:
         scores_QT, votes_QT, together_QT = np.array(self.towers(rows), np.float32), self.transitions(rows), self.cowatch(rows)
         hidden_QT = np.zeros(scores_QT.shape, bool)
         hidden_QT[seen.request, seen.title] = True
-        hidden_QT[relevant.request, relevant.title] = False  # what is asked for competes, also where it was watched before
         wanted = np.split(relevant.title, np.searchsorted(relevant.request, np.arange(1, len(rows))))
         for row, scores_T, votes_T, together_T, hidden_T, titles in zip(rows, scores_QT, votes_QT, together_QT, hidden_QT, wanted, strict=True):
             rows_K = _best(scores_T, votes_T, hidden_T, self.size)

@@ -16,7 +16,7 @@ from bench.retrieval import arguments, baselines, recipes, systems
 from bench.retrieval import data as dataset
 from bench.retrieval.data import VALID, Dataset
 from bench.retrieval.evaluate import CHOSEN_BY, Phases, Scores, figures, qualities, table
-from bench.retrieval.requests import Requests, both_parts, by_gap
+from bench.retrieval.requests import Requests, both_parts, by_gap, counts
 from jobs.index.config import IndexConfig
 
 PROGRAM = "bench.retrieval"
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> dict:
         "model": {"kind": _kind(weights, ordered), "weights": weights,
                   "cowatch": {name: getattr(beside_config, f"cowatch_{name}") for name in ("regularization", "dropout", "share")},
                   f"valid {CHOSEN_BY} by weights": by_weights, "best_epoch": fitted.best + 1, "curve": [asdict(point) for point in fitted.curve]},
-        "data": {**data.shape(), "requests": {"valid": len(valid), "test": len(test), "asking again": test.asking_again()}},
+        "data": {**data.shape(), "requests": counts(valid, test)},
         "configuration": {"protocol": options.protocol, "fit": options.fit, "ordered": ordered, "recipe": options.recipe,
                           "seed": options.seed, "threads": options.threads, "seen": "left out", "towers": asdict(config)},
         **clock.report(),

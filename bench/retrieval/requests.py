@@ -42,25 +42,29 @@ class Requests:
     def seen(self, rows: np.ndarray) -> Pairs:
         """What is left out of each ranking: the history; nothing where a title of the history is asked for again, since its
         rivals would go and it would stay."""
-        history, asked = self._pairs(rows, self.first[rows], self.length[rows]), self.relevant(rows)
-        left_out = ~np.isin(history.request, self._again(history, asked))
+        history = self._pairs(rows, self.first[rows], self.length[rows])
+        left_out = ~np.isin(history.request, self._again(rows, history))
         return Pairs(history.request[left_out], history.title[left_out])
 
     def asking_again(self) -> int:
         """How many requests ask for a title of their history."""
         rows = np.arange(len(self))
-        return len(self._again(self._pairs(rows, self.first, self.length), self.relevant(rows)))
+        return len(self._again(rows, self._pairs(rows, self.first, self.length)))
 
-    def _again(self, history: Pairs, asked: Pairs) -> np.ndarray:
+    def _again(self, rows: np.ndarray, history: Pairs) -> np.ndarray:
+        asked = self._asked(rows)
         one, other = (pairs.request * self.titles + pairs.title for pairs in (history, asked))
         return np.unique(asked.request[np.isin(other, one)])
 
     def relevant(self, rows: np.ndarray) -> Pairs:
         """Distinct relevant titles of each request."""
-        pairs = self._pairs(rows, self.first[rows] + self.length[rows], self.relevant_count[rows])
+        pairs = self._asked(rows)
         _, one = np.unique(np.stack([pairs.request, pairs.title]), axis=1, return_index=True)
         one = np.sort(one)
         return Pairs(pairs.request[one], pairs.title[one])
+
+    def _asked(self, rows: np.ndarray) -> Pairs:
+        return self._pairs(rows, self.first[rows] + self.length[rows], self.relevant_count[rows])
 
     def _pairs(self, rows: np.ndarray, start: np.ndarray, count: np.ndarray) -> Pairs:
         request = np.repeat(np.arange(len(rows)), count)
@@ -103,3 +107,8 @@ def both_parts(data: Dataset, fit: str, source: Path) -> tuple[Requests, Request
     if not valid.learns.any():
         raise UsageError(f"{source}: no row is left to learn from, all of them are validation or test rows")
     return valid, test
+
+
+def counts(valid: Requests, test: Requests) -> dict[str, int]:
+    """What a result says of its requests."""
+    return {"valid": len(valid), "test": len(test), "asking again": test.asking_again()}
