@@ -6,7 +6,7 @@ Of each split a share of the titles is out of training, with all its rows. A req
 among a profile's validation rows (`--on valid`, what choices are made by) or test rows (`--on test`), after everything
 that stands before it; the titles that were held out compete, without those that the profile has seen. Beside the
 towers: random order, and an oracle that knows how often each title is played in the whole file. Plays among the
-training rows are not asked for: the towers have learnt what followed them.
+training rows are not asked for: the towers have learnt what followed them. Nor is a title that the profile played before.
 
 Shape suffixes: E interactions, T titles, C held-out titles, Q requests.
 """
@@ -123,8 +123,11 @@ def held_out(data: Dataset, share: float, seed: int) -> np.ndarray:
 
 
 def requests(data: Dataset, cold_T: np.ndarray, on: str) -> Asked:
-    """The first play of a held-out title in each profile's rows of the part."""
-    rows = np.flatnonzero(cold_T[data.title] & (data.role == (TEST if on == "test" else VALID)))
+    """The first play of a held-out title in each profile's rows of the part, of those that it had not played before: of one
+    asked for again the rivals would go and it would stay."""
+    _, first_plays = np.unique(data.profile * len(cold_T) + data.title, return_index=True)
+    rows = np.sort(first_plays)
+    rows = rows[cold_T[data.title[rows]] & (data.role[rows] == (TEST if on == "test" else VALID))]
     _, one = np.unique(data.profile[rows], return_index=True)
     first = data.first()[data.profile[rows[one]]]
     return Asked(first, rows[one] - first)

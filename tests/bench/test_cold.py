@@ -1,6 +1,7 @@
 """Cold titles on made-up interactions in which content says all that there is to know."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +54,16 @@ def test_requests_are_the_first_plays_of_held_out_titles_in_the_part_asked_for(f
         for first, row in zip(asked.first, rows):
             between = np.arange(first, row)
             assert not (cold_T[data.title[between]] & (data.role[between] == role)).any()
+
+
+def test_a_title_played_before_is_not_asked_for(files):
+    data = dataset.load(*files, None, "leave-last-out")
+    cold_T = cold.held_out(data, 0.2, seed=3)
+    asked = cold.requests(data, cold_T, "valid")
+    title, row = data.title.copy(), asked.first[0] + asked.length[0]
+    title[asked.first[0]] = title[row]
+    again = cold.requests(replace(data, title=title), cold_T, "valid")
+    assert (again.first + again.length).tolist() == (asked.first + asked.length).tolist()[1:]
 
 
 def test_what_was_seen_does_not_compete(files):
